@@ -1,0 +1,3 @@
+"""The worker's version: the one place that says it."""
+
+VERSION = "0.1.0"
