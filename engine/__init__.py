@@ -1,1 +1,1 @@
-"""The engine: jobs, media, storage, weights, pipelines and models; one direction of dependency, see tests/test_layers.py."""
+"""The engine: jobs, media, storage, weights, pipelines, models; tests/test_layers.py keeps their one direction."""

@@ -37,7 +37,7 @@ class PixelFormat:
         if self.model == "rgb":
             return [(height, width, 4 if self.alpha else 3)]
         chroma = (-(-height // self.sub_h), -(-width // self.sub_w))
-        return [(height, width), chroma, chroma] + ([(height, width)] if self.alpha else [])
+        return [(height, width), chroma, chroma, *([(height, width)] if self.alpha else [])]
 
 
 RGB24 = PixelFormat("rgb")
