@@ -1,0 +1,107 @@
+"""Progress of one job: what a caller polls, and how it is sent without ever overtaking the result.
+
+`Progress` turns stages and frames into one percentage that never goes back and hands it to a sink. `Sender` is the
+platform's sink: one thread per job, the latest report wins, two seconds apart, joined before the job answers.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+Report = dict[str, Any]
+Sink = Callable[[Report], None]
+
+log = logging.getLogger(__name__)
+
+# The part of the whole, in percent, that each stage of a job takes up: frames are what takes the time.
+STAGES = {"preflight": (0, 1), "download": (1, 8), "load": (8, 10), "process": (10, 94), "upload": (94, 100)}
+
+
+class Progress:
+    """Where a job stands. Not thread-safe: one thread runs a job."""
+
+    def __init__(self, sink: Sink, clock: Callable[[], float] = time.monotonic) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._percent = 0.0
+        self._stage = "preflight"
+        self._began = clock()
+
+    def stage(self, name: str) -> None:
+        """Begin the stage `name`."""
+        self._stage, self._began = name, self._clock()
+        self._report(0.0, {"message": f"{name} began"})
+
+    def part(self, done: int, total: int | None) -> None:
+        """`done` of `total` bytes of a transfer; an unknown total moves nothing."""
+        if total:
+            self._report(done / total, {"message": f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"})
+
+    def frames(self, done: int, total: int) -> None:
+        """`done` of `total` frames, with their rate and the time that is left."""
+        fps = done / max(self._clock() - self._began, 1e-6)
+        eta = max(total - done, 0) / fps if done else None
+        facts: Report = {"frames_done": done, "frames_total": total, "fps": round(fps, 2)}
+        if eta is not None:
+            facts["eta_s"] = round(eta, 1)
+        self._report(done / max(total, 1), {**facts, "message": f"frame {done} of {total}"})
+
+    def _report(self, share: float, facts: Report) -> None:
+        low, high = STAGES[self._stage]
+        self._percent = max(self._percent, low + (high - low) * min(share, 1.0))
+        self._sink({"stage": self._stage, "progress": round(self._percent, 1), **facts})
+
+
+class Sender:
+    """A sink that sends from its own thread: the latest report only, at most one every `interval` seconds.
+
+    Leaving the context drops what was not sent yet and waits for a report under way, so that none follows the result.
+    A failed report is logged and forgotten: the next one tells more.
+    """
+
+    def __init__(self, send: Sink, interval: float = 2.0) -> None:
+        self._send = send
+        self._interval = interval
+        self._latest: Report | None = None
+        self._wake = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __call__(self, report: Report) -> None:
+        with self._wake:
+            self._latest = report
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Send nothing more; returns when the thread has ended. May be called from any thread, and twice."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._closed or self._latest is not None)
+                if self._closed:
+                    return
+                report, self._latest = self._latest, None
+            assert report is not None
+            try:
+                self._send(report)
+            except Exception as error:  # noqa: BLE001 - a lost report must never cost the job
+                log.warning("progress was not delivered: %s", type(error).__name__)
+            with self._wake:
+                self._wake.wait_for(lambda: self._closed, self._interval)

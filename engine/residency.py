@@ -1,0 +1,165 @@
+"""Which models are loaded, where, and how much memory there is: load once, keep, drop when idle or asked to.
+
+A pipeline is anything that can be called with frames; how it is loaded is its caller's knowledge. Torch is imported
+when the first question about the device is asked.
+"""
+
+import gc
+import logging
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from engine.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+MIB = 2**20
+P = TypeVar("P")
+log = logging.getLogger(__name__)
+
+
+class Residency(Generic[P]):
+    """The loaded pipelines by key. One job uses one at a time; the idle timer never takes it away meanwhile."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pipelines: dict[Hashable, P] = {}
+        self._lock = threading.RLock()
+        self._users = 0
+        self._timer: threading.Timer | None = None
+
+    @property
+    def device(self) -> "torch.device":
+        """The device that DEVICE asks for; `auto` takes the GPU where there is one."""
+        import torch
+
+        wanted = self._settings.device
+        return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
+
+    @contextmanager
+    def use(self, key: Hashable, load: Callable[[], P]) -> Iterator[P]:
+        """The pipeline under `key`, loaded if it is not; it stays at least as long as the context."""
+        with self._lock:
+            self._stop_timer()
+            self._users += 1
+        try:
+            yield self._get(key, load)
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._start_timer()
+
+    def _get(self, key: Hashable, load: Callable[[], P]) -> P:
+        with self._lock:
+            if key not in self._pipelines:
+                log.info("loading %s on %s", key, self.device)
+                self._pipelines[key] = load()
+            return self._pipelines[key]
+
+    def holds(self, key: Hashable) -> bool:
+        return key in self._pipelines
+
+    @property
+    def loaded(self) -> list[Hashable]:
+        """Keys of what is loaded, oldest first."""
+        return list(self._pipelines)
+
+    def offload(self, wanted: Callable[[Hashable], bool] = lambda key: True) -> tuple[list[Hashable], int]:
+        """Drop the pipelines whose key is `wanted`; their keys and the bytes the device has back."""
+        with self._lock:
+            before = self.free_bytes()
+            gone = [key for key in self._pipelines if wanted(key)]
+            for key in gone:
+                del self._pipelines[key]
+            self._collect()
+            return gone, max(self.free_bytes() - before, 0)
+
+    def _collect(self) -> None:
+        gc.collect()
+        if self.device.type == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def free_bytes(self) -> int:
+        """Memory a plan may use: what is free on the device, below the operator's budget."""
+        if self.device.type == "cuda":
+            import torch
+
+            free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+            budget = self._settings.vram_budget_mb
+        else:
+            free, budget = free_host_bytes(), self._settings.ram_budget_mb
+        return min(free, budget * MIB) if budget else free
+
+    def report(self) -> dict[str, Any]:
+        """Device facts for `info` and for a reply's metrics; sizes in MB (2**20 bytes)."""
+        if self.device.type != "cuda":
+            return {"name": None, "device": "cpu", "ram_free_mb": free_host_bytes() // MIB}
+        import torch
+
+        free, total = torch.cuda.mem_get_info()
+        return {
+            "name": torch.cuda.get_device_name(),
+            "device": "cuda",
+            "capability": ".".join(map(str, torch.cuda.get_device_capability())),
+            "vram_used_mb": (total - free) // MIB,
+            "vram_total_mb": total // MIB,
+            "cuda": torch.version.cuda,
+            "driver": _driver(),
+        }
+
+    def _start_timer(self) -> None:
+        if self._users or not self._settings.gpu_idle_timeout or self.device.type != "cuda":
+            return
+        self._timer = threading.Timer(self._settings.gpu_idle_timeout, self._idle)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _idle(self) -> None:
+        with self._lock:
+            if not self._users:
+                gone, freed = self.offload()
+                log.info("idle for %g s: dropped %s, %d MB", self._settings.gpu_idle_timeout, gone, freed // MIB)
+
+
+def free_host_bytes() -> int:
+    """Memory the host can still give: what the kernel calls available, below the container's own limit."""
+    available = _table(Path("/proc/meminfo"))["MemAvailable:"] * 1024
+    group = Path("/sys/fs/cgroup")
+    limit, used = _number(group / "memory.max"), _number(group / "memory.current")
+    if limit is None or used is None:
+        return available
+    cache = _table(group / "memory.stat").get("inactive_file", 0)  # given back by the kernel when it is needed
+    return min(available, limit - used + cache)
+
+
+def _table(path: Path) -> dict[str, int]:
+    """Lines of `name number` as a kernel file holds them."""
+    return {row[0]: int(row[1]) for line in path.read_text().splitlines() if len(row := line.split()) > 1}
+
+
+def _number(path: Path) -> int | None:
+    """The number a kernel file holds; None where there is no such file or it says `max`."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _driver() -> str | None:
+    """The NVIDIA driver's version, or None where the kernel does not tell."""
+    try:
+        return Path("/sys/module/nvidia/version").read_text().strip()
+    except OSError:
+        return None

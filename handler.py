@@ -1,0 +1,43 @@
+"""RunPod's entry point.
+
+python handler.py                          one job from test_input.json, on this machine
+python handler.py --test_input '{...}'     one job from the command line
+python handler.py --rp_serve_api           a local HTTP server with the SDK's four routes
+(RUNPOD_WEBHOOK_GET_JOB set)               a worker of the platform's queue
+"""
+
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+from engine.logs import configure
+from engine.settings import Settings
+from engine.worker import Worker
+
+
+def import_runpod() -> Any:
+    """The SDK, without the second that its debugger spends on asking `cpuinfo` for the processor's name."""
+    os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")  # DEBUG, its default, logs signed links
+    stub = ModuleType("cpuinfo")
+    stub.__dict__["get_cpu_info"] = dict
+    sys.modules.setdefault("cpuinfo", stub)
+    import runpod
+
+    return runpod
+
+
+def main() -> None:
+    """Start the worker the way the environment and the command line ask for."""
+    try:
+        settings = Settings.from_env(os.environ)
+    except ValueError as error:
+        sys.exit(f"the environment is wrong: {error}")
+    runpod = import_runpod()
+    configure(settings)  # after the SDK, which configures the root logger while it is imported
+    worker = Worker(settings)
+    runpod.serverless.start({"handler": worker.handle, "concurrency_modifier": worker.gate})
+
+
+if __name__ == "__main__":
+    main()
