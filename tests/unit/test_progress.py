@@ -1,0 +1,75 @@
+"""Progress never goes back, never floods, and never follows the result."""
+
+import threading
+
+from engine.jobs.progress import Progress, Report, Sender
+
+
+def test_the_percentage_never_goes_back() -> None:
+    seen: list[Report] = []
+    progress = Progress(seen.append)
+    progress.stage("download")
+    progress.part(90, 100)
+    progress.part(10, 100)  # a transfer that began again
+    progress.stage("process")
+    progress.frames(5, 10)
+    progress.stage("upload")
+    percents = [report["progress"] for report in seen]
+    assert percents == sorted(percents)
+    assert percents[-1] == 94
+
+
+def test_frames_tell_rate_and_time_left() -> None:
+    now = [0.0]
+    seen: list[Report] = []
+    progress = Progress(seen.append, clock=lambda: now[0])
+    progress.stage("process")
+    now[0] = 2.0
+    progress.frames(4, 10)
+    assert seen[-1]["fps"] == 2.0
+    assert seen[-1]["eta_s"] == 3.0
+    assert (seen[-1]["frames_done"], seen[-1]["frames_total"]) == (4, 10)
+
+
+def test_the_sender_keeps_only_the_latest_report() -> None:
+    sent: list[Report] = []
+    first, go, second = threading.Event(), threading.Event(), threading.Event()
+
+    def send(report: Report) -> None:
+        sent.append(report)
+        if first.is_set():
+            second.set()
+        first.set()
+        go.wait(5)
+
+    with Sender(send, interval=0.0) as sender:
+        sender({"n": 0})
+        assert first.wait(5)
+        for n in range(1, 30):
+            sender({"n": n})
+        go.set()
+        assert second.wait(5)
+    assert sent == [{"n": 0}, {"n": 29}]
+
+
+def test_nothing_is_sent_after_close() -> None:
+    sent: list[Report] = []
+    sender = Sender(sent.append, interval=60)
+    with sender:
+        sender({"n": 0})
+    before = list(sent)
+    sender({"n": 1})
+    assert sent == before
+    assert not sender._thread.is_alive()
+
+
+def test_a_failed_report_costs_nothing() -> None:
+    tried = threading.Event()
+
+    def send(report: Report) -> None:
+        tried.set()
+        raise ConnectionError("gone")
+
+    with Sender(send) as sender:
+        sender({"n": 0})
+        assert tried.wait(5)
