@@ -1,0 +1,213 @@
+"""Reading a JSON object into one of our models, with every wrong field told at once and in our own words.
+
+Pydantic declares and checks; this module resolves aliases first, so that a problem names the field as its caller wrote
+it, and words the problems itself, because a value may be a secret or ten megabytes of base64.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, Literal, TypeVar, get_origin
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from engine.errors import InvalidInput, Problem
+from engine.jobs.wording import brief, kind, listed, members, rule, shown
+
+OURS = "ours"
+MOST_UNKNOWN = 10
+FEW = 6
+
+
+class Fields(BaseModel):
+    """A frozen object of the contract. Strict: a text is no number, a boolean neither, NaN and infinity nothing."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        populate_by_name=True,
+        allow_inf_nan=False,
+        loc_by_alias=False,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    def clashes(self) -> "Iterator[Clash]":
+        """Fields that are right each by itself and wrong together."""
+        yield from ()
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """`text` may hold `{field}`, which becomes the name that the caller used. The first field is the one blamed."""
+
+    fields: tuple[str, ...]
+    text: str
+
+
+M = TypeVar("M", bound=Fields)
+Elsewhere = Callable[[str], str | None]
+
+
+def wrong(text: str) -> PydanticCustomError:
+    """What a validator raises: `text` is told as it stands."""
+    return PydanticCustomError(OURS, "{text}", {"text": text})
+
+
+def aliases(field: FieldInfo) -> tuple[str, ...]:
+    """The other names of a field."""
+    choices = field.validation_alias
+    return tuple(str(c) for c in choices.choices) if isinstance(choices, AliasChoices) else ()
+
+
+@cache
+def names(model: type[Fields]) -> Mapping[str, str]:
+    """Every name a caller may use -> the canonical one."""
+    own = {name: name for name in model.model_fields}
+    return own | {other: name for name, field in model.model_fields.items() for other in aliases(field)}
+
+
+def read(model: type[M], given: Mapping[Any, Any], elsewhere: Elsewhere = lambda _: None) -> M:
+    """`given` as a `model`. null counts as not given. `elsewhere` may say where an unknown name does belong.
+
+    Raises InvalidInput.
+    """
+    problems = list(_unknown(model, given, elsewhere))
+    values, written = _canonical(model, given, problems)
+    wrong_names = {name for name in values if _nested(model, values, name, written[name], problems)}
+    for name in wrong_names:
+        del values[name]
+    try:
+        made: M | None = model.model_validate(values)
+    except ValidationError as error:
+        found = _first_by_field(error)
+        problems += [_problem(model, name, found[name], values, written) for name in found]
+        wrong_names |= found.keys()
+        made = _remaining(model, {k: v for k, v in values.items() if k not in wrong_names})
+    if made is not None:
+        problems += _clashes(made, wrong_names, written)
+    if problems:
+        raise InvalidInput(problems)
+    assert made is not None
+    return made
+
+
+def _unknown(model: type[Fields], given: Mapping[Any, Any], elsewhere: Elsewhere) -> Iterator[Problem]:
+    known = names(model)
+    unknown = [str(key) for key in given if key not in known]
+    for key in unknown[:MOST_UNKNOWN]:
+        yield Problem(brief(key), f"unknown field `{brief(key)}`; {_advice(key, known, elsewhere)}")
+    if len(unknown) > MOST_UNKNOWN:
+        yield Problem("input", f"{len(unknown) - MOST_UNKNOWN} more unknown fields")
+
+
+def _advice(key: str, known: Mapping[str, str], elsewhere: Elsewhere) -> str:
+    if (place := elsewhere(key)) is not None:
+        return place
+    near = nearest(key, known)
+    if near:
+        return f"did you mean {listed(f'`{n}`' for n in near)}?"
+    canonical = dict.fromkeys(known.values())
+    few = len(canonical) <= FEW
+    return f"known are {listed((f'`{n}`' for n in canonical), 'and')}" if few else "the README lists the known ones"
+
+
+def nearest(name: str, among: Iterable[str], most: int = 1) -> list[str]:
+    """The names most like `name`, at most `most`; none when nothing is like it."""
+    lower = {other.casefold(): other for other in among}
+    return [lower[n] for n in get_close_matches(name[:64].casefold().replace("-", "_"), lower, n=most, cutoff=0.6)]
+
+
+def _canonical(
+    model: type[Fields], given: Mapping[Any, Any], problems: list[Problem]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values by canonical name, and the name that the caller wrote for each."""
+    values: dict[str, Any] = {}
+    written: dict[str, str] = {}
+    known = names(model)
+    for key, value in given.items():
+        if key not in known or value is None:
+            continue
+        name = known[key]
+        value = _tidy(model.model_fields[name], value)
+        if name in values and not _same(values[name], value):
+            problems.append(Problem(key, f"differs from `{written[name]}`, which is the same field: give one of them"))
+        elif name not in values:
+            values[name], written[name] = value, key
+    return values, written
+
+
+def _same(one: object, other: object) -> bool:
+    try:
+        return type(one) is type(other) and one == other
+    except RecursionError:  # a list of lists of lists ..., which is wrong anyway
+        return False
+
+
+def _tidy(field: FieldInfo, value: Any) -> Any:
+    """JSON's spellings of one thing: 5.0 is 5, a list is a tuple, `H264` is the choice `h264`."""
+    if isinstance(value, float):
+        return _integral(value)
+    if isinstance(value, list):
+        return tuple(_integral(part) for part in value) if len(value) <= FEW else value
+    if isinstance(value, str) and len(value) <= 32 and any(get_origin(m) is Literal for m in members(field.annotation)):
+        return value.strip().lower()
+    return value
+
+
+def _integral(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _nested(model: type[Fields], values: dict[str, Any], name: str, written: str, problems: list[Problem]) -> bool:
+    """Read the object `values[name]` in place, as the shape that shares most names with it. True when it is wrong."""
+    shapes = [m for m in members(model.model_fields[name].annotation) if isinstance(m, type) and issubclass(m, Fields)]
+    given = values[name]
+    if not shapes or not isinstance(given, Mapping):
+        return False
+    shape = max(shapes, key=lambda s: sum(key in names(s) for key in given) if len(given) < 100 else 0)
+    try:
+        values[name] = read(shape, given)
+    except InvalidInput as error:
+        problems += [Problem(f"{written}.{p.field}", p.text) for p in error.problems]
+        return True
+    return False
+
+
+def _first_by_field(error: ValidationError) -> dict[str, ErrorDetails]:
+    found: dict[str, ErrorDetails] = {}
+    for detail in error.errors(include_url=False, include_input=False):
+        found.setdefault(str(detail["loc"][0]), detail)
+    return found
+
+
+def _problem(
+    model: type[Fields], name: str, detail: ErrorDetails, values: Mapping[str, Any], written: Mapping[str, str]
+) -> Problem:
+    field = model.model_fields[name]
+    as_written = written.get(name, name)
+    if detail["type"] == OURS:
+        return Problem(as_written, detail["msg"])
+    if name not in values:
+        return Problem(as_written, f"is required: {field.description or rule(field)}")
+    value = values[name]
+    return Problem(as_written, f"must be {rule(field)}, not {shown(value) if field.repr else kind(value)}")
+
+
+def _remaining(model: type[M], values: Mapping[str, Any]) -> M | None:
+    """What can be made of the fields that are right, to look for clashes among them."""
+    try:
+        return model.model_validate(values)
+    except ValidationError:
+        return None
+
+
+def _clashes(made: Fields, wrong_names: set[str], written: Mapping[str, str]) -> Iterator[Problem]:
+    for clash in made.clashes():
+        if wrong_names.isdisjoint(clash.fields):
+            said = {name: f"`{written.get(name, name)}`" for name in clash.fields}
+            yield Problem(written.get(clash.fields[0], clash.fields[0]), clash.text.format_map(said))
