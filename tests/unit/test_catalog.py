@@ -1,0 +1,166 @@
+"""Names of models, and where their files are looked for."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from engine import catalog
+from engine.catalog import File, find, locate, models, resolve_model
+from engine.errors import InvalidInput, ModelNotBaked, UnknownModel
+
+
+def test_every_file_of_the_catalog_belongs_to_a_model() -> None:
+    table = tomllib.loads((Path(catalog.__file__).parent / "catalog.toml").read_text())
+    used = {key for model in table["model"] for key in model["files"]}
+    assert used == table["file"].keys()
+    assert {value["source"] for value in table["file"].values()} == table["source"].keys()
+
+
+def test_no_two_models_share_a_name() -> None:
+    owners: dict[str, set[str]] = {}
+    for model in models():
+        for name in model.names:
+            owners.setdefault(catalog._key(name), set()).add(model.name)
+    assert [key for key, names in owners.items() if len(names) > 1] == []
+
+
+def test_digests_and_sizes_have_the_form_of_digests_and_sizes() -> None:
+    for file in {file for model in models() for file in model.files}:
+        assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256), file.name
+        assert file.bytes is None or file.bytes > 200, file.name
+
+
+def test_every_published_file_has_an_address() -> None:
+    for model in models():
+        for file in model.files:
+            assert (file.url is None) == (model.name == "bundled")
+    assert find("RealESRGAN_x2plus").files[0].url == (  # type: ignore[union-attr]
+        "https://github.com/xinntao/Real-ESRGAN/releases/download/v0.2.1/RealESRGAN_x2plus.pth"
+    )
+    assert find("seedvr2_3b_fp16").files[0].url == (  # type: ignore[union-attr]
+        "https://huggingface.co/Comfy-Org/SeedVR2/resolve/main/diffusion_models/seedvr2_3b_fp16.safetensors"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "seedvr2_ema_3b_fp16",
+        "seedvr2_ema_3b_fp16.safetensors",
+        "SeedVR2_EMA_3B_FP16.SAFETENSORS",
+        " seedvr2_ema_3b_fp16 ",
+        "models/SEEDVR2/seedvr2_ema_3b_fp16.safetensors",
+    ],
+)
+def test_a_model_goes_by_its_name_and_its_published_file_name(name: str) -> None:
+    model = find(name)
+    assert model is not None
+    assert model.name == "seedvr2_ema_3b_fp16"
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("realesr-animevideov3.pth", "realesr-animevideov3"),
+        ("seedvr2_ema_7b_sharp-Q4_K_M.gguf", "seedvr2_ema_7b_sharp-Q4_K_M"),
+        ("Wan-AI/Wan2.1-T2V-1.3B", "wan2.1-t2v-1.3b"),
+        ("wan2.1_t2v_1.3B_fp16", "wan2.1_t2v_1.3B_fp16"),
+        ("seedvr2_ema_3b.pth", "seedvr2_ema_3b"),
+    ],
+)
+def test_names_that_services_use_are_found(name: str, canonical: str) -> None:
+    model = find(name)
+    assert model is not None
+    assert model.name == canonical
+
+
+def test_a_shard_is_no_name_of_a_model() -> None:
+    assert find("diffusion_pytorch_model.safetensors") is None
+
+
+def test_without_a_name_the_first_model_that_can_do_the_task_is_meant() -> None:
+    offered = ["bundled", "wan2.1-i2v-14b-480p", "seedvr2_ema_3b_fp16"]
+    assert resolve_model(None, offered).name == "bundled"
+    assert resolve_model(None, offered, "i2v").name == "wan2.1-i2v-14b-480p"
+
+
+def test_a_family_means_its_first_model_here() -> None:
+    assert resolve_model("SeedVR2", ["bundled", "seedvr2_ema_7b_fp16"]).name == "seedvr2_ema_7b_fp16"
+
+
+def test_generating_without_a_model_for_it_is_not_baked() -> None:
+    with pytest.raises(ModelNotBaked, match="no model here does text to video; this worker offers `bundled`"):
+        resolve_model(None, ["bundled"], "t2v")
+
+
+def test_a_model_that_is_known_but_not_here_lists_what_is() -> None:
+    with pytest.raises(
+        ModelNotBaked, match="`seedvr2_ema_3b_fp16` is not in this worker; this worker offers `bundled`"
+    ):
+        resolve_model("seedvr2_ema_3b_fp16.safetensors", ["bundled"])
+
+
+def test_an_unknown_model_lists_the_nearest_and_what_is_here() -> None:
+    with pytest.raises(UnknownModel, match=r"`realesr-animevideov3`.*this worker offers `bundled`"):
+        resolve_model("realesr-animevideo3", ["bundled"])
+
+
+def test_an_unknown_name_is_told_in_brief_and_on_one_line() -> None:
+    with pytest.raises(UnknownModel) as caught:
+        resolve_model("x\n" * 100_000, ["bundled"])
+    assert len(caught.value.message) < 200
+    assert "\n" not in caught.value.message
+
+
+def test_a_model_for_another_task_is_wrong_input() -> None:
+    with pytest.raises(InvalidInput, match=r"model: `wan2.1-t2v-14b` cannot do upscaling; for that this worker offers"):
+        resolve_model("wan2.1-t2v-14b", ["bundled", "wan2.1-t2v-14b"])
+
+
+def test_a_setting_that_names_no_model_is_told() -> None:
+    with pytest.raises(UnknownModel, match="MODELS"):
+        resolve_model(None, ["bundeld"])
+
+
+def fill(path: Path, file: File) -> Path:
+    """A file of the published size that takes no room."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as out:
+        out.truncate(file.bytes or 1)
+    return path
+
+
+def test_files_are_found_in_the_first_folder_that_has_them(tmp_path: Path) -> None:
+    model = find("realesr-animevideov3")
+    assert model is not None
+    path = fill(tmp_path / "b" / "realesr-animevideov3.pth", model.files[0])
+    located = locate(model, [tmp_path / "a", tmp_path / "b"])
+    assert located.paths == {"realesr-animevideov3.pth": path}
+    assert located.missing == ()
+
+
+def test_files_are_found_in_a_hugging_face_cache(tmp_path: Path) -> None:
+    model = find("wan2.1-i2v-14b-720p")
+    assert model is not None
+    snapshot = tmp_path / "models--Wan-AI--Wan2.1-I2V-14B-720P" / "snapshots" / "anything"
+    path = fill(snapshot / model.files[0].path, model.files[0])
+    assert locate(model, [tmp_path]).paths == {model.files[0].name: path}
+
+
+def test_shards_of_one_name_are_told_apart_by_their_folder(tmp_path: Path) -> None:
+    small, large = find("wan2.1-i2v-14b-480p"), find("wan2.1-i2v-14b-720p")
+    assert small is not None
+    assert large is not None
+    fill(tmp_path / "Wan2.1-I2V-14B-480P" / small.files[0].name, small.files[0])
+    fill(tmp_path / small.files[1].name, small.files[1])
+    assert set(locate(small, [tmp_path]).paths) == {small.files[0].name}
+    assert locate(large, [tmp_path]).paths == {}
+
+
+def test_a_file_of_another_size_is_another_file(tmp_path: Path) -> None:
+    model = find("realesr-animevideov3")
+    assert model is not None
+    (tmp_path / "realesr-animevideov3.pth").write_bytes(b"<html>")
+    assert [file.name for file in locate(model, [tmp_path]).missing] == ["realesr-animevideov3.pth"]
