@@ -113,6 +113,16 @@ class Residency(Generic[P]):
             "driver": _driver(),
         }
 
+    def peak_vram_mb(self) -> int:
+        """The most that was allocated on the GPU since the last call; 0 on a CPU."""
+        if self.device.type != "cuda":
+            return 0
+        import torch
+
+        peak = torch.cuda.max_memory_allocated() // MIB
+        torch.cuda.reset_peak_memory_stats()
+        return peak
+
     def _start_timer(self) -> None:
         if self._users or not self._settings.gpu_idle_timeout or self.device.type != "cuda":
             return

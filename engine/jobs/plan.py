@@ -1,0 +1,155 @@
+"""What a job will make of its source, settled before any frame is read: size, layout, codec, name."""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import PurePosixPath
+
+from engine.catalog import Model
+from engine.errors import InvalidInput, Problem
+from engine.frames import Colour, PixelFormat, Raster
+from engine.jobs.requests import UpscaleRequest
+from engine.jobs.sizes import Size, target_size
+from engine.media.info import Clip, MediaInfo
+from engine.media.outputs import (
+    CONTAINERS,
+    OutputSpec,
+    choose_pixel,
+    default_codec,
+    even_required,
+    holds_alpha,
+    holds_several_frames,
+    problems,
+    size_problems,
+)
+from engine.notes import Note
+
+BYTES_PER_PIXEL = 0.02  # a frugal guess of what an encoded pixel takes, to refuse only what cannot fit
+HDR_CONTAINERS = ("mp4", "mov", "mkv")
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """frames: how many are expected. target: what the pipeline hands to the encoder, which `spec` describes."""
+
+    info: MediaInfo
+    clip: Clip
+    frames: int
+    target: Raster
+    spec: OutputSpec
+    filename: str
+    notes: tuple[Note, ...]
+
+    @property
+    def least_bytes(self) -> int:
+        """What the result takes on disk, at least."""
+        return int(self.target.width * self.target.height * self.frames * BYTES_PER_PIXEL)
+
+
+def outline(request: UpscaleRequest, model: Model, info: MediaInfo, name: str, most_pixels: int) -> Outline:
+    """Settle everything that `request` leaves open for this source. Raises InvalidInput, SourceTooLarge."""
+    _demand_media(request, info)
+    clip = Clip(request.start, request.end, request.skip_frames, request.max_frames or None)
+    frames = info.expected_frames(clip)
+    if not frames:
+        raise InvalidInput([Problem("start" if request.start else "skip_frames", _nothing_left(info))])
+    container = request.output_format or ("png" if info.kind == "image" else "mp4")
+    if frames > 1 and not holds_several_frames(container):
+        text = f"{container} holds one picture and the source has {frames}; ask for png_sequence, webp, gif or mp4"
+        raise InvalidInput([Problem("output_format", text)])
+    codec, pixel, notes = _layout(request, info, container)
+    size = target_size(
+        request,
+        info.raster.width,
+        info.raster.height,
+        model_scale=model.scale,
+        even=even_required(container),
+        most_pixels=most_pixels,
+    )
+    if wrong := size_problems(container, codec, size.width, size.height):
+        raise InvalidInput(wrong)
+    colour = target_colour(info.raster, pixel)
+    spec = OutputSpec(
+        container=container,
+        codec=codec,
+        width=size.width,
+        height=size.height,
+        pixel=pixel,
+        colour=colour,
+        fps=info.fps,
+        time_base=info.time_base,
+        sample_aspect_ratio=info.sample_aspect_ratio if request.output_dims is None else Fraction(1),
+        crf=request.crf,
+        preset=request.preset,
+        keep_audio=request.audio == "keep",
+    )
+    target = Raster(size.width, size.height, pixel, colour)
+    filename = request.filename or _filename(request, model, size, name, clip, info)
+    extension = CONTAINERS[container].extension
+    return Outline(info, clip, frames, target, spec, _suffixed(filename, extension), (*info.notes, *notes, *size.notes))
+
+
+def _demand_media(request: UpscaleRequest, info: MediaInfo) -> None:
+    if request.media not in ("auto", info.kind):
+        raise InvalidInput([Problem("media", f"is `{request.media}`, but the source is {_article(info)} {info.kind}")])
+
+
+def _article(info: MediaInfo) -> str:
+    return "an" if info.kind == "image" else "a"
+
+
+def _nothing_left(info: MediaInfo) -> str:
+    return f"leaves nothing of a source of {float(info.duration):.2f} s and {info.frames} frames"
+
+
+def _layout(request: UpscaleRequest, info: MediaInfo, container: str) -> tuple[str, PixelFormat, list[Note]]:
+    """Codec and pixel format, and what of the source they cannot hold. Raises InvalidInput."""
+    notes = []
+    codec, depth = request.codec, request.bit_depth
+    if info.raster.colour.hdr and container in HDR_CONTAINERS and depth == 8:
+        if codec is None and "bit_depth" not in request.model_fields_set:
+            codec, depth = "hevc", 10
+            notes.append(Note("HDR_KEPT", "the source is HDR, so the result is 10-bit HEVC; `bit_depth` overrides it"))
+        else:
+            notes.append(Note("HDR_IN_8_BITS", "the source is HDR and 8 bits show bands; ask for `bit_depth` 10"))
+    alpha = info.raster.pixel.alpha
+    codec = codec or default_codec(container, alpha=alpha)
+    if alpha and container != "jpg" and not holds_alpha(container, codec):
+        alpha = False
+        notes.append(Note("ALPHA_DROPPED", f"{codec} in {container} holds no alpha; webm, mov with prores and png do"))
+    if wrong := problems(container, codec, bit_depth=depth, alpha=alpha, crf=request.crf, preset=request.preset):
+        raise InvalidInput(wrong)
+    return codec, choose_pixel(container, codec, depth, alpha), notes
+
+
+def target_colour(source: Raster, pixel: PixelFormat) -> Colour:
+    """What the result's numbers mean: the same as the source's, where its layout can say it.
+
+    RGB becomes BT.709 in a video. A video that does not say its matrix is read by its height, as players do; where the
+    result's height would make them read it otherwise, the tag is left to `Raster.settled`.
+    """
+    if source.pixel.model == pixel.model:
+        return source.colour
+    if pixel.model == "yuv":
+        return Colour(primaries=1, transfer=1, matrix=1, range=1, chroma_location=1)
+    return replace(source.colour, matrix=0, range=2, chroma_location=0)
+
+
+def _filename(request: UpscaleRequest, model: Model, size: Size, name: str, clip: Clip, info: MediaInfo) -> str:
+    """`<stem>_<size>_<precision>_<height>p_b<batch>_c<colour>_s<seed>_<seconds>s`, the seconds those of the clip.
+
+    Made from the request and the source alone, so that a repeated job overwrites its own result.
+    """
+    stem = PurePosixPath(name).stem or "result"
+    seconds = float(info.expected_frames(clip) / info.fps) if info.fps else 0.0
+    colour = request.color_correction if model.family == "seedvr2" else "none"
+    return (
+        f"{stem}_{model.name}_{model.precision.lower()}_{size.height}p_b{request.batch_size}_c{colour}"
+        f"_s{request.seed}_{seconds:.3g}s"
+    )
+
+
+def _suffixed(filename: str, extension: str) -> str:
+    """`filename` ending in the extension that the container has, whatever it ended in."""
+    stem, dot, suffix = filename.rpartition(".")
+    known = {row.extension for row in CONTAINERS.values()} | {"jpeg", "m4v", "avi"}
+    return f"{stem if dot and suffix.lower() in known else filename}.{extension}"

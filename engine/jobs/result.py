@@ -1,0 +1,117 @@
+"""The reply's shape: facts of the source, of the result and of how it came about, as the contract names them."""
+
+import resource
+from dataclasses import asdict
+from datetime import UTC
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from engine.catalog import Model
+from engine.jobs.clock import Clock
+from engine.jobs.desk import Desk
+from engine.jobs.outputs import OutputFields
+from engine.jobs.requests import UpscaleRequest
+from engine.media.info import MediaInfo
+from engine.media.verify import OutputInfo
+from engine.notes import Note
+from engine.storage.deliver import Delivered
+from engine.version import VERSION
+
+HIDDEN = {"source", "source_base64", "image", "image_base64", "video", "video_base64", "destination", "s3_config"}
+Reply = dict[str, Any]
+
+
+def source_facts(info: MediaInfo) -> Reply:
+    """What the source was."""
+    return {
+        "kind": info.kind,
+        "container": info.container,
+        "codec": info.codec,
+        "width": info.raster.width,
+        "height": info.raster.height,
+        "frames": info.frames,
+        "fps": str(info.fps),
+        "duration": round(float(info.duration), 6),
+        "bit_depth": info.raster.pixel.bits,
+        "alpha": info.raster.pixel.alpha,
+        "hdr": info.raster.colour.hdr,
+        "interlaced": info.interlaced,
+        "variable_rate": info.variable_rate,
+        "audio_tracks": len(info.audio),
+        "bytes": info.bytes,
+    }
+
+
+def output_facts(out: OutputInfo, delivered: Delivered, filename: str) -> Reply:
+    """What the result is and where."""
+    expires = delivered.expires_at
+    facts = {
+        "url": delivered.url or None,
+        "expires_at": expires.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if expires else None,
+        "bucket": delivered.bucket,
+        "key": delivered.key,
+        "filename": filename,
+        "content_type": out.content_type,
+        "bytes": out.bytes,
+        "sha256": out.sha256,
+        "width": out.width,
+        "height": out.height,
+        "frames": out.frames,
+        "fps": str(out.fps),
+        "duration": round(float(out.duration), 6),
+        "codec": out.codec,
+        "pixel_format": out.pixel_format,
+        "audio_tracks": out.audio_tracks,
+    }
+    return facts | ({"base64": delivered.inline} if delivered.inline is not None else {})
+
+
+def links(delivered: Delivered) -> Reply:
+    """The one link under every name that a caller may look for."""
+    return {"result_url": delivered.url, "output_url": delivered.url} if delivered.url else {}
+
+
+def params(request: OutputFields) -> Reply:
+    """Every effective value, defaults included; neither addresses nor secrets."""
+    return request.model_dump(mode="json", exclude=HIDDEN, exclude_none=True)
+
+
+def metrics(desk: Desk, clock: Clock, frames: int) -> Reply:
+    """Seconds, rates and peaks of one job; sizes in MB (2**20 bytes)."""
+    process = clock.seconds("process")
+    return {
+        "spin_up_time": clock.seconds("load"),
+        "generation_time": process,
+        "total_time": clock.total,
+        "frames_per_second": round(frames / process, 3) if process else None,
+        "peak_vram_mb": desk.residency.peak_vram_mb(),
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "gpu": desk.residency.report()["name"],
+        "cold": desk.jobs_done == 0,
+    }
+
+
+def warnings(notes: list[Note]) -> list[Reply]:
+    """Each note once, in order."""
+    return [asdict(note) for note in dict.fromkeys(notes)]
+
+
+@cache
+def worker_facts() -> Reply:
+    """Version and, where the build left it, revision of this worker."""
+    stamp = Path(__file__).parents[1] / "REVISION"
+    return {"version": VERSION, "revision": stamp.read_text().strip() if stamp.exists() else None}
+
+
+def upscale_reply(request: UpscaleRequest, model: Model, info: MediaInfo, rest: Reply) -> Reply:
+    """The frame that a finished and an estimated upscale share."""
+    return {
+        "status": "completed",
+        "action": "estimate" if request.dry_run else "upscale",
+        "model": model.name,
+        "source": source_facts(info),
+        "params": params(request),
+        **rest,
+        "worker": worker_facts(),
+    }

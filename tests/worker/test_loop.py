@@ -1,0 +1,150 @@
+"""A real worker process under the fake platform: jobs answered, progress ordered, stops and signals obeyed."""
+
+import json
+import signal
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+from tests.worker.conftest import Bench
+
+BROKEN = Path(__file__).with_name("broken_device.py")
+
+
+def test_a_job_comes_back_with_a_file_and_its_facts(bench: Bench) -> None:
+    bench.start()
+    job = bench.submit(source=bench.clip(frames=12, languages=("eng",)))
+    done = bench.done(job)
+    assert done["status"] == "COMPLETED", done
+    output = done["output"]
+    assert (output["output"]["width"], output["output"]["height"]) == (128, 96)
+    assert (output["output"]["frames"], output["output"]["audio_tracks"]) == (12, 1)
+    assert [stage["name"] for stage in output["stages"]] == ["preflight", "download", "load", "process", "upload"]
+    assert {stage["status"] for stage in output["stages"]} == {"success"}
+    result = Path(output["output"]["url"].removeprefix("file://"))
+    assert result.stat().st_size == output["output"]["bytes"]
+    record = json.loads((result.parent / "result.json").read_text())
+    assert record["output"]["sha256"] == output["output"]["sha256"]
+    assert bench.leftovers() == []
+
+
+def test_a_bad_job_fails_with_a_sentence_and_the_next_one_is_fine(bench: Bench) -> None:
+    bench.start()
+    bad = bench.done(bench.submit(sauce="clip.mp4"))
+    assert bad["status"] == "FAILED"
+    assert bad["error"].startswith("INVALID_INPUT: ")
+    assert "did you mean `source`" in bad["error"]
+    assert bad["output"]["retryable"] is False
+    assert "Traceback" not in json.dumps(bad)
+    assert str(bench.volume) not in json.dumps(bad)
+    assert bench.done(bench.submit(source=bench.clip()))["status"] == "COMPLETED"
+
+
+def test_progress_rises_and_ends_before_the_result(bench: Bench) -> None:
+    bench.start()
+    job = bench.submit(source=bench.clip(frames=400, size=(160, 120)), preset="ultrafast")
+    assert bench.done(job)["status"] == "COMPLETED"
+    reports = bench.platform.jobs[job].progress
+    percents = [report["progress"] for report in reports]
+    assert len(percents) >= 2
+    assert percents == sorted(percents)
+    assert {"stage", "progress", "message"} <= set(reports[-1])
+    times = [
+        entry["t"]
+        for entry in bench.platform.requests("job-done")
+        if json.loads(entry["body"]).get("status") == "IN_PROGRESS"
+    ]
+    assert all(later - earlier > 1.8 for earlier, later in pairwise(times))
+
+
+def test_a_cancelled_job_stops_before_the_next_one_starts(bench: Bench) -> None:
+    bench.start()
+    long = bench.submit(source=bench.clip("long.mp4", frames=3000, size=(320, 240)), preset="ultrafast")
+    following = bench.submit(source=bench.clip())
+    _until(lambda: bench.platform.jobs[long].progress and _frames(bench, long) > 0)
+    bench.platform.cancel(long)
+    assert bench.done(following)["status"] == "COMPLETED"
+    assert bench.platform.status(long)["status"] == "CANCELLED"
+    assert bench.leftovers() == []
+    assert not (bench.volume / "results" / long).exists()
+
+
+def test_a_result_that_the_platform_refused_twice_still_arrives(bench: Bench) -> None:
+    bench.start()
+    job = bench.submit(action="info")
+    bench.platform.inject("job-done", 500, times=2)
+    assert bench.done(job)["status"] == "COMPLETED"
+
+
+def test_an_idle_worker_leaves_at_once_and_its_queue_is_untouched(bench: Bench) -> None:
+    worker = bench.start()
+    assert bench.done(bench.submit(action="info"))["status"] == "COMPLETED"
+    polls = bench.takes()
+    _until(lambda: bench.takes() > polls)
+    worker.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert worker.wait(5) == 0
+    assert time.monotonic() - began < 2
+    job = bench.submit(action="info")
+    assert bench.platform.status(job)["status"] == "IN_QUEUE"
+
+
+def test_a_busy_worker_finishes_its_job_before_it_leaves(bench: Bench) -> None:
+    worker = bench.start()
+    job = bench.submit(source=bench.clip("long.mp4", frames=300, size=(160, 120)), preset="ultrafast")
+    waiting = bench.submit(action="info")
+    _until(lambda: bench.platform.jobs[job].progress and _frames(bench, job) > 0)
+    worker.send_signal(signal.SIGTERM)
+    assert bench.done(job)["status"] == "COMPLETED"
+    assert worker.wait(10) == 0
+    assert bench.platform.status(waiting)["status"] == "IN_QUEUE"
+
+
+def test_the_heartbeat_beats_during_a_job_and_dies_with_the_worker(bench: Bench) -> None:
+    worker = bench.start()
+    job = bench.submit(source=bench.clip("long.mp4", frames=600, size=(160, 120)), preset="ultrafast")
+    assert bench.done(job)["status"] == "COMPLETED"
+    beats = [entry for entry in bench.platform.requests("ping") if entry["query"].get("job_id") == job]
+    assert beats
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(10)
+    after = len(bench.platform.requests("ping"))
+    time.sleep(2.5)  # two intervals of the heartbeat
+    assert len(bench.platform.requests("ping")) == after
+
+
+def test_a_lost_device_answers_the_job_and_takes_no_other(bench: Bench) -> None:
+    worker = bench.start(sys.executable, "-u", str(BROKEN))
+    job = bench.submit(source=bench.clip())
+    waiting = bench.submit(action="info")
+    view = bench.done(job)
+    assert view["error"].startswith("INTERNAL: the worker's GPU failed")
+    assert bench.platform.jobs[job].stop_pod
+    assert worker.wait(10) == 1
+    assert bench.platform.status(waiting)["status"] == "IN_QUEUE"
+
+
+def test_a_worker_without_its_weights_takes_no_job(bench: Bench) -> None:
+    worker = bench.start(MODELS="RealESRGAN_x4plus")
+    job = bench.submit(action="info")
+    assert worker.wait(30) == 1
+    assert bench.platform.status(job)["status"] == "IN_QUEUE"
+    assert "no jobs will be taken" in bench.log.read_text()
+
+
+def test_no_job_is_taken_before_the_weights_are_in(bench: Bench) -> None:
+    bench.start()
+    assert bench.done(bench.submit(action="info"))["output"]["loaded"] == ["bundled"]
+
+
+def _frames(bench: Bench, job: str) -> int:
+    return int(bench.platform.jobs[job].progress[-1].get("frames_done", 0))
+
+
+def _until(ready, seconds: float = 60) -> None:  # type: ignore[no-untyped-def]
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
