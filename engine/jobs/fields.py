@@ -76,6 +76,7 @@ def read(model: type[M], given: Mapping[Any, Any], elsewhere: Elsewhere = lambda
 
     Raises InvalidInput.
     """
+    given = {key: value for key, value in given.items() if value is not None}
     problems = list(_unknown(model, given, elsewhere))
     values, written = _canonical(model, given, problems)
     wrong_names = {name for name in values if _nested(model, values, name, written[name], problems)}
@@ -100,7 +101,7 @@ def _unknown(model: type[Fields], given: Mapping[Any, Any], elsewhere: Elsewhere
     known = names(model)
     unknown = [str(key) for key in given if key not in known]
     for key in unknown[:MOST_UNKNOWN]:
-        yield Problem(brief(key), f"unknown field `{brief(key)}`; {_advice(key, known, elsewhere)}")
+        yield Problem(brief(key) or "input", f"unknown field `{brief(key)}`; {_advice(key, known, elsewhere)}")
     if len(unknown) > MOST_UNKNOWN:
         yield Problem("input", f"{len(unknown) - MOST_UNKNOWN} more unknown fields")
 
@@ -130,7 +131,7 @@ def _canonical(
     written: dict[str, str] = {}
     known = names(model)
     for key, value in given.items():
-        if key not in known or value is None:
+        if key not in known:
             continue
         name = known[key]
         value = _tidy(model.model_fields[name], value)

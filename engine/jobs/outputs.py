@@ -65,7 +65,7 @@ class S3Config(Fields):
 
     access_id: SecretStr = Field(repr=False, validation_alias=AliasChoices("accessId"))
     access_secret: SecretStr = Field(repr=False, validation_alias=AliasChoices("accessSecret"))
-    bucket_name: str = Field(min_length=1, max_length=255, validation_alias=AliasChoices("bucketName"))
+    bucket_name: str | None = Field(None, min_length=1, max_length=255, validation_alias=AliasChoices("bucketName"))
     endpoint_url: str | None = Field(None, repr=False, validation_alias=AliasChoices("endpointUrl"))
 
     @field_validator("endpoint_url")

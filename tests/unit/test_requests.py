@@ -1,0 +1,436 @@
+"""What a caller may put in `input`, and what it is told when it is wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import InvalidInput, Problem
+from engine.jobs.fields import names
+from engine.jobs.outputs import BucketDestination, PutDestination, VolumeDestination
+from engine.jobs.requests import (
+    REQUESTS,
+    GenerateRequest,
+    InfoRequest,
+    OffloadRequest,
+    Request,
+    UpscaleRequest,
+    WarmRequest,
+    parse,
+)
+
+CLIP = "https://example.com/clip.mp4"
+
+
+def ask(**fields: Any) -> Request:
+    return parse({"id": "job-1", "input": fields})
+
+
+def upscale(**fields: Any) -> UpscaleRequest:
+    request = ask(**{"source": CLIP, **fields})
+    assert isinstance(request, UpscaleRequest)
+    return request
+
+
+def generate(**fields: Any) -> GenerateRequest:
+    request = ask(**fields)
+    assert isinstance(request, GenerateRequest)
+    return request
+
+
+def refused(**fields: Any) -> dict[str, str]:
+    """What is told about each field."""
+    with pytest.raises(InvalidInput) as caught:
+        ask(**fields)
+    return {problem.field: problem.text for problem in caught.value.problems}
+
+
+# ---- actions and envelope
+
+
+def test_the_smallest_job_is_an_address() -> None:
+    request = upscale()
+    assert request.action == "upscale"
+    assert request.source == CLIP
+    assert (request.media, request.seed, request.crf, request.batch_size, request.dry_run) == (
+        "auto",
+        42,
+        16,
+        "auto",
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    "job", [{}, {"input": None}, {"input": {}}, {"input": {"input": {}}}, {"input": {"input": None}}]
+)
+def test_an_empty_input_is_told_what_the_smallest_one_is(job: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse(job)
+    assert caught.value.field == "input"
+    assert caught.value.hint is not None
+    smallest = caught.value.hint.removeprefix("the smallest input is ").split(";")[0]
+    assert parse({"input": json.loads(smallest)}).action == "upscale"
+
+
+def test_an_input_wrapped_twice_is_unwrapped() -> None:
+    assert parse({"input": {"input": {"source": CLIP}}}) == upscale()
+
+
+@pytest.mark.parametrize("given", [[], "text", 5, True, [{"source": CLIP}]])
+def test_an_input_that_is_no_object_is_refused(given: object) -> None:
+    with pytest.raises(InvalidInput, match="input: must be an object, not"):
+        parse({"input": given})
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"action": "info"}, InfoRequest),
+        ({"action": "WARM", "model": "bundled"}, WarmRequest),
+        ({"action": "offload"}, OffloadRequest),
+        ({"action": "upscale", "source": CLIP}, UpscaleRequest),
+        ({"prompt": "a cat"}, GenerateRequest),
+        ({"task": "i2v", "image": CLIP}, GenerateRequest),
+    ],
+)
+def test_each_action_has_its_request(fields: dict[str, Any], kind: type[Request]) -> None:
+    assert type(ask(**fields)) is kind
+
+
+def test_an_unknown_action_is_refused_with_the_nearest() -> None:
+    assert refused(action="upscail") == {
+        "action": "must be `upscale`, `generate`, `estimate`, `info`, `warm` or `offload`, not `upscail`; "
+        "did you mean `upscale`?"
+    }
+    assert "not a number" in refused(action=3)["action"]
+
+
+def test_estimate_is_a_dry_run_of_what_it_is_about() -> None:
+    assert upscale(action="estimate").dry_run
+    assert upscale(dry_run=True).dry_run
+    assert generate(action="estimate", prompt="a cat").dry_run
+    assert "estimate" in refused(action="estimate", source=CLIP, dry_run=False)["dry_run"]
+
+
+def test_null_counts_as_not_given() -> None:
+    assert upscale(resolution=None, prompt=None, batch_size=None) == upscale()
+
+
+def test_a_request_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        upscale().seed = 3
+
+
+# ---- names
+
+
+CONTRACT = """
+    video image file url video_url image_url source_video_url input_url video_base64 image_base64 source_video_base64
+    type skip_first_frames load_cap dit_model model_name model_id target_resolution short_edge res_h res_w
+    upscale_factor scale sr_ratio max_resolution color_fix vae_encode_tile_size num_frames length frame_num
+    duration_seconds num_inference_steps sample_steps guidance_scale cfg sample_guide_scale flow_shift sample_shift
+    sample_solver container format
+"""
+
+
+def every_alias() -> list[tuple[str, str, str]]:
+    return [
+        (action, other, name)
+        for action, model in REQUESTS.items()
+        for other, name in names(model).items()
+        if other != name and name != "s3_config"
+    ]
+
+
+VALUES: dict[str, Any] = {
+    "source": CLIP,
+    "source_base64": "aGVsbG8=",
+    "media": "video",
+    "model": "bundled",
+    "image": CLIP,
+    "video": CLIP,
+    "output_format": "mkv",
+    "color_correction": "hsv",
+    "solver": "euler",
+    "resolution": 720,
+    "vae_tile_size": 512,
+}
+
+
+@pytest.mark.parametrize(("action", "other", "name"), every_alias())
+def test_an_alias_is_as_good_as_the_name(action: str, other: str, name: str) -> None:
+    least: dict[str, dict[str, Any]] = {"upscale": {"source": CLIP}, "generate": {"prompt": "a cat"}}
+    fields = dict(least.get(action, {}))
+    if name.startswith("source"):
+        fields = {}
+    value = VALUES.get(name, 32)
+    if name in ("outscale", "guidance", "shift"):
+        value = 2.5
+    one, two = ask(action=action, **fields, **{other: value}), ask(action=action, **fields, **{name: value})
+    assert one == two
+    assert getattr(one, name) == value
+
+
+def test_the_aliases_are_the_contracts() -> None:
+    aliases = {other for _, other, _ in every_alias()}
+    assert aliases >= set(CONTRACT.split())
+
+
+def test_two_names_of_one_field_must_agree() -> None:
+    assert upscale(source=CLIP, url=CLIP) == upscale()
+    assert refused(source=CLIP, url="https://example.com/other.mp4") == {
+        "url": "differs from `source`, which is the same field: give one of them"
+    }
+
+
+def test_an_unknown_field_is_told_the_nearest_one() -> None:
+    told = refused(source=CLIP, resolutoin=720)
+    assert told == {"resolutoin": "unknown field `resolutoin`; did you mean `resolution`?"}
+
+
+def test_a_field_of_another_action_is_told_so() -> None:
+    assert "belongs to action `generate`" in refused(source=CLIP, guidance_scale=5)["guidance_scale"]
+    assert "belongs to action `upscale`" in refused(prompt="a cat", outscale=2)["outscale"]
+    assert "belongs to action `upscale`" in refused(action="info", source=CLIP)["source"]
+
+
+# ---- values
+
+
+def test_all_wrong_fields_are_told_at_once_by_the_names_that_were_used() -> None:
+    told = refused(url=5, res_h="tall", crf=99, batch_size=2.5, colour="lab", codec="h265", seed=True)
+    assert told.keys() == {"url", "res_h", "crf", "batch_size", "colour", "codec", "seed"}
+    assert told["crf"] == "must be a whole number from 0 to 63, not 99"
+    assert told["batch_size"] == "must be `auto` or a whole number from 1 to 4096, not 2.5"
+    assert told["codec"] == "must be `h264`, `hevc`, `av1`, `vp9` or `prores`, not `h265`"
+    assert told["seed"] == "must be a whole number from 0 to 9007199254740991, not true"
+    assert told["res_h"] == "must be a whole number from 16 to 32768, not `tall`"
+
+
+@pytest.mark.parametrize("value", [True, "3", float("nan"), float("inf"), -float("inf"), [], {}, 10**400])
+def test_what_is_no_number_is_no_number(value: object) -> None:
+    told = refused(source=CLIP, outscale=value, prepend_frames=value, tile=value, start=value)
+    assert told.keys() == {"outscale", "prepend_frames", "tile", "start"}
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    assert upscale(batch_size=5.0, output_dims=[640.0, 480]).batch_size == 5
+    assert "batch_size" in refused(source=CLIP, batch_size=5.5)
+
+
+def test_digits_in_a_text_are_numbers_only_for_height_and_width() -> None:
+    request = upscale(res_h="2160", res_w="3840")
+    assert (request.height, request.width) == (2160, 3840)
+    assert "resolution" in refused(source=CLIP, resolution="1080")
+
+
+def test_a_resolution_may_be_a_word() -> None:
+    assert [upscale(resolution=r).short_edge for r in (333, "720p", "4K", "8k")] == [333, 720, 2160, 4320]
+    assert upscale().short_edge is None
+
+
+def test_a_choice_may_be_written_in_capitals() -> None:
+    assert upscale(codec="HEVC", output_format="MKV").codec == "hevc"
+
+
+def test_output_dims_are_two_whole_numbers() -> None:
+    assert upscale(output_dims=[33, 17]).output_dims == (33, 17)
+    for value in ([0, 480], [640], [640, 480, 3], "640x480", [640.5, 480], ["640", "480"], [True, True]):
+        assert "two whole numbers" in refused(source=CLIP, output_dims=value)["output_dims"]
+
+
+@pytest.mark.parametrize("name", ["", " ", "..", "a/b.mp4", "..\\b.mp4", "/etc/passwd", "a\x00.mp4", "C:x", "x" * 300])
+def test_a_file_name_has_no_path_parts(name: str) -> None:
+    assert refused(source=CLIP, filename=name).keys() == {"filename"}
+
+
+def test_a_file_name_may_be_in_any_language() -> None:
+    assert upscale(filename="映画 – été.mp4").filename == "映画 – été.mp4"
+
+
+@pytest.mark.parametrize("address", ["", "  ", "ftp://example.com/a.mp4", "file:///etc/passwd", "https://a/\r\nb"])
+def test_addresses_that_no_transport_reads_are_refused(address: str) -> None:
+    assert refused(source=address).keys() == {"source"}
+
+
+@pytest.mark.parametrize(
+    "address", ["http://a/b", "s3://bucket/key", "gs://bucket/key", "data:video/mp4;base64,AAAA", "in/a clip.mp4"]
+)
+def test_addresses_of_every_transport_are_taken(address: str) -> None:
+    assert upscale(source=address).source == address
+
+
+# ---- contradictions
+
+
+@pytest.mark.parametrize(
+    ("fields", "blamed"),
+    [
+        ({}, "source"),
+        ({"source": CLIP, "source_base64": "AAAA"}, "source"),
+        ({"source": CLIP, "start": 5, "end": 5}, "start"),
+        ({"source": CLIP, "start": 5, "skip_frames": 3}, "start"),
+        ({"source": CLIP, "end": 5, "max_frames": 3}, "end"),
+        ({"source": CLIP, "vae_tile_size": 512, "vae_tile_overlap": 512}, "vae_tile_overlap"),
+        ({"source": CLIP, "batch_size": 5, "temporal_overlap": 5}, "temporal_overlap"),
+        ({"source": CLIP, "codec": "h264", "crf": 60}, "crf"),
+        ({"source": CLIP, "codec": "h264", "output_format": "png"}, "codec"),
+        ({"source": CLIP, "max_edge": 3}, "max_edge"),
+        ({"source": CLIP, "tile": 3}, "tile"),
+        ({"prompt": "a cat", "frames": 81, "duration": 5}, "duration"),
+        ({"prompt": " "}, "prompt"),
+        ({"task": "t2v"}, "prompt"),
+        ({"task": "i2v", "prompt": "a cat"}, "image"),
+        ({"task": "v2v", "prompt": "a cat"}, "video"),
+        ({"task": "t2v", "prompt": "a cat", "image": CLIP}, "image"),
+        ({"prompt": "a cat", "image": CLIP, "video": CLIP}, "image"),
+        ({"prompt": "a cat", "image": CLIP, "image_base64": "AAAA"}, "image"),
+        ({"prompt": "a cat", "size": "832*480", "width": 640, "height": 480}, "size"),
+        ({"prompt": "a cat", "width": 640}, "width"),
+    ],
+)
+def test_contradictions_are_refused(fields: dict[str, Any], blamed: str) -> None:
+    assert refused(**{"action": None, **fields} if fields else {"seed": 1}).keys() == {blamed}
+
+
+def test_contradictions_are_told_beside_wrong_fields() -> None:
+    told = refused(url=CLIP, start=5, end=3, crf=99)
+    assert told == {
+        "crf": "must be a whole number from 0 to 63, not 99",
+        "start": "must be before `end`, but 5.0 is not before 3.0",
+    }
+
+
+def test_a_wrong_field_is_not_told_twice() -> None:
+    assert refused(source_base64=5).keys() == {"source_base64"}
+    assert refused(source=CLIP, start="x", end=3).keys() == {"start"}
+
+
+def test_a_contradiction_uses_the_callers_names() -> None:
+    assert refused(url=CLIP, video_base64="AAAA") == {"url": "is given besides `video_base64`: give one of them"}
+
+
+# ---- generate
+
+
+def test_the_task_follows_from_what_is_given() -> None:
+    assert generate(prompt="a cat").kind == "t2v"
+    assert generate(prompt="a cat", image=CLIP).kind == "i2v"
+    assert generate(prompt="", video=CLIP).kind == "v2v"
+    assert generate(action="generate", image_base64="AAAA").kind == "i2v"
+
+
+def test_a_size_is_written_in_two_ways() -> None:
+    assert generate(prompt="a cat", size="832*480").dims == (832, 480)
+    assert generate(prompt="a cat", size="1280x720").dims == (1280, 720)
+    assert generate(prompt="a cat", width=832, height=480).dims == (832, 480)
+    assert generate(prompt="a cat").dims is None
+    assert "multiples of 16" in refused(prompt="a cat", size="830*480")["size"]
+    assert refused(prompt="a cat", width=830, height=480)["width"] == "must be a multiple of 16 up to 4096, not 830"
+
+
+def test_the_result_may_be_enlarged_in_the_same_job() -> None:
+    request = generate(prompt="a cat", upscale={"dit_model": "bundled", "res_h": "1080"})
+    assert request.upscale is not None
+    assert (request.upscale.model, request.upscale.height) == ("bundled", 1080)
+    told = refused(prompt="a cat", upscale={"resolutoin": 3, "crf": 3, "seed": -3}, steps=0)
+    assert told.keys() == {"upscale.resolutoin", "upscale.crf", "upscale.seed", "steps"}
+
+
+# ---- destinations and secrets
+
+
+def test_destinations_are_told_apart_by_their_key() -> None:
+    assert upscale(destination="inline").destination == "inline"
+    assert upscale(destination={"bucket": "s3://b/p", "key": "a/b.mp4"}).destination == BucketDestination(
+        bucket="s3://b/p", key="a/b.mp4"
+    )
+    assert upscale(destination={"put_url": "https://a/b?sig=1"}).destination == PutDestination(
+        put_url="https://a/b?sig=1"
+    )
+    assert upscale(destination={"volume": "results"}).destination == VolumeDestination(volume="results")
+
+
+@pytest.mark.parametrize(
+    ("destination", "blamed"),
+    [
+        ("here", "destination"),
+        ({}, "destination.bucket"),
+        ({"bucket": "https://a/b"}, "destination.bucket"),
+        ({"bucket": "s3://b", "key": "../../x"}, "destination.key"),
+        ({"bucket": "s3://b", "key": "/x"}, "destination.key"),
+        ({"bucket": "s3://b", "put_url": "https://a/b"}, "destination.put_url"),
+        ({"put_url": "ftp://a"}, "destination.put_url"),
+        ({"volume": "../x"}, "destination.volume"),
+        ({"buket": "s3://b"}, "destination.buket"),
+    ],
+)
+def test_a_wrong_destination_names_its_part(destination: object, blamed: str) -> None:
+    assert blamed in refused(source=CLIP, destination=destination)
+
+
+def test_s3_config_stands_beside_the_input() -> None:
+    config = {
+        "accessId": "AKIAEXAMPLE",
+        "accessSecret": "hush-hush",
+        "bucketName": "results",
+        "endpointUrl": "https://s3.example.com",
+    }
+    request = parse({"input": {"source": CLIP}, "s3Config": config})
+    assert isinstance(request, UpscaleRequest)
+    assert request.s3_config is not None
+    assert request.s3_config.access_secret.get_secret_value() == "hush-hush"
+    assert request.s3_config.endpoint_url == "https://s3.example.com"
+    assert parse({"input": {"action": "info"}, "s3Config": config}).action == "info"
+
+
+def test_a_wrong_s3_config_is_told_by_its_own_names() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse({"input": {"source": CLIP}, "s3Config": {"accessId": "a", "accessSecret": 12345, "endpointUrl": "x"}})
+    assert [p.field for p in caught.value.problems] == ["s3Config.accessSecret", "s3Config.endpointUrl"]
+    assert "12345" not in caught.value.message
+
+
+def test_no_secret_and_no_content_is_ever_repeated() -> None:
+    secret = "c2VjcmV0" * 50
+    for job in (
+        {"input": {"source": f"ftp://example.com/?sig={secret}"}},
+        {"input": {"source": [secret]}},
+        {"input": {"source_base64": {"a": secret}}},
+        {"input": {"source": CLIP, "destination": {"put_url": secret}}},
+        {"input": {"source": CLIP, "destination": secret}},
+        {"input": {"source": CLIP, "destination": {"bucket": secret}}},
+        {"input": {"source": CLIP}, "s3Config": {"accessId": 1, "accessSecret": [secret], "bucketName": 2}},
+        {"input": {"source": CLIP}, "s3Config": secret},
+        {"input": {"prompt": "x", "image": 3, "image_base64": [secret]}},
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            parse(job)
+        assert "c2VjcmV0" not in json.dumps(caught.value.reply()), job
+    assert secret not in repr(upscale(source="data:video/mp4;base64," + secret))
+
+
+def test_no_word_of_pydantic_reaches_the_caller() -> None:
+    told = refused(source=CLIP, seed="x", start=-1, destination=3, resolution=3, codec=3, temporal="yes", preset=1)
+    assert len(told) == 7
+    for text in told.values():
+        assert "Input should" not in text
+        assert text.startswith("must be ")
+
+
+def test_a_long_message_stays_short() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse({"input": {"source": CLIP, "codec": "x" * 10**6, **{f"field{i}" * 1000: i for i in range(1000)}}})
+    assert len(caught.value.message) < 4000
+    assert Problem("input", "990 more unknown fields") in caught.value.problems
+
+
+def test_parsing_is_light_on_imports() -> None:
+    code = "import sys, engine.jobs.requests; print(*sorted(m for m in sys.modules if '.' not in m))"
+    root = Path(__file__).parents[2]
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root).stdout
+    assert not {"torch", "numpy", "boto3", "av", "PIL", "google", "runpod", "requests"} & set(loaded.split())
