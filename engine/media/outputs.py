@@ -97,7 +97,7 @@ CODECS: dict[str, Codec] = {
     "gif": Codec(("gif",), (RGB24, RGBA32), smallest=1, largest=65_535),
     "png": Codec(("png",), tuple(PixelFormat("rgb", b, alpha=a) for b in (8, 16) for a in (False, True)), smallest=1),
     "jpeg": Codec(("mjpeg",), (RGB24, RGBA32), smallest=1, largest=65_500),
-    "webp": Codec(("libwebp_anim",), (RGB24, RGBA32), smallest=1, largest=16_383),
+    "webp": Codec(("libwebp",), (RGB24, RGBA32), smallest=1, largest=16_383),
 }
 
 CONTAINERS: dict[str, Container] = {
