@@ -6,8 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic.config import JsonDict
 
 GIB = 2**30
+
+
+def _default(words: str) -> JsonDict:
+    """What the README says in place of a default that is computed, or long."""
+    return {"x-default": words}
 
 
 class Settings(BaseModel):
@@ -15,36 +21,78 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    models: tuple[str, ...] = Field(("bundled",), description="catalog names, the first is default")
-    models_dir: tuple[Path, ...] = (Path("/models"), Path("/runpod-volume/models"))
+    models: tuple[str, ...] = Field(
+        ("bundled",),
+        description="comma-separated catalog names this worker offers; the first is the default",
+    )
+    models_dir: tuple[Path, ...] = Field(
+        (Path("/models"), Path("/runpod-volume/models")),
+        description="colon-separated folders searched for the published files, Hugging Face caches among them",
+    )
 
-    bucket_url: str | None = Field(None, description="s3://bucket/prefix or gs://bucket/prefix: where results go")
-    bucket_endpoint_url: str | None = None
-    bucket_access_key_id: SecretStr | None = None
-    bucket_secret_access_key: SecretStr | None = None
-    bucket_region: str | None = None
-    gcs_credentials_json: SecretStr | None = None
-    public_base_url: str | None = None
-    url_expires_s: int = Field(604_800, ge=60, le=604_800)
+    bucket_url: str | None = Field(None, description="`s3://bucket/prefix` or `gs://bucket/prefix`: where results go")
+    bucket_endpoint_url: str | None = Field(
+        None, json_schema_extra=_default("AWS"), description="where an S3-compatible bucket is spoken to"
+    )
+    bucket_access_key_id: SecretStr | None = Field(
+        None, json_schema_extra=_default("the AWS chain"), description="credentials of the bucket"
+    )
+    bucket_secret_access_key: SecretStr | None = Field(
+        None, json_schema_extra=_default("the AWS chain"), description="credentials of the bucket"
+    )
+    bucket_region: str | None = Field(None, description="region of the bucket")
+    gcs_credentials_json: SecretStr | None = Field(
+        None,
+        json_schema_extra=_default("application default credentials"),
+        description="a service account's key, for `gs://`",
+    )
+    public_base_url: str | None = Field(None, description="answer links under this address instead of presigned ones")
+    url_expires_s: int = Field(604_800, ge=60, le=604_800, description="life of presigned links, in seconds")
 
-    output_dir: Path = Path("outputs")
-    local_roots: tuple[Path, ...] = ()
-    allowed_hosts: frozenset[str] = frozenset()
+    output_dir: Path = Field(Path("outputs"), description="local mode: where results go")
+    local_roots: tuple[Path, ...] = Field(
+        (),
+        json_schema_extra=_default("the working folder in local mode, `/runpod-volume` on RunPod"),
+        description="colon-separated folders that local paths may lie under",
+    )
+    allowed_hosts: frozenset[str] = Field(
+        frozenset(),
+        description="comma-separated hosts (or host:port) that may be private addresses, such as `127.0.0.1:9000`",
+    )
 
-    max_input_bytes: int = Field(5 * GIB, gt=0)
-    max_input_seconds: float = Field(7200, gt=0)
-    max_input_frames: int = Field(500_000, gt=0)
-    max_pixels: int = Field(8192 * 8192, gt=0)
-    max_output_pixels: int = Field(8192 * 8192, gt=0)
+    max_input_bytes: int = Field(
+        5 * GIB, gt=0, json_schema_extra=_default("5 GiB"), description="largest source, in bytes"
+    )
+    max_input_seconds: float = Field(7200, gt=0, description="longest source, in seconds")
+    max_input_frames: int = Field(500_000, gt=0, description="longest source, in frames")
+    max_pixels: int = Field(
+        8192 * 8192,
+        gt=0,
+        json_schema_extra=_default("`8192x8192`"),
+        description="largest frame of a source, as a number of pixels or a product",
+    )
+    max_output_pixels: int = Field(
+        8192 * 8192, gt=0, json_schema_extra=_default("`8192x8192`"), description="largest frame of a result, likewise"
+    )
 
-    device: Literal["auto", "cuda", "cpu"] = "auto"
-    dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    vram_budget_mb: int | None = Field(None, gt=0)
-    ram_budget_mb: int | None = Field(None, gt=0)
-    gpu_idle_timeout: float = Field(600, ge=0, description="seconds; 0 keeps idle models on the GPU")
+    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="`auto`, `cuda` or `cpu`")
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="`auto`, `bf16`, `fp16` or `fp32`")
+    vram_budget_mb: int | None = Field(
+        None, gt=0, json_schema_extra=_default("what is free"), description="most GPU memory that is planned with"
+    )
+    ram_budget_mb: int | None = Field(
+        None, gt=0, json_schema_extra=_default("what is free"), description="most memory that is planned with"
+    )
+    gpu_idle_timeout: float = Field(
+        600, ge=0, description="seconds after which an idle model leaves the GPU; 0 = never"
+    )
 
-    scratch_dir: Path | None = None
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    scratch_dir: Path | None = Field(
+        None, json_schema_extra=_default("the system's temporary folder"), description="where a job's files lie"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
+    )
 
     runpod_webhook_get_job: str | None = Field(None, description="set by the platform; absent in local mode")
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, field_validator
+from pydantic.config import JsonDict
 
 from engine.jobs.fields import Clash, Fields, wrong
 
@@ -18,6 +19,13 @@ SHORT_EDGES: dict[ShortEdge, int] = {
     "480p": 480, "720p": 720, "1080p": 1080, "1440p": 1440, "2160p": 2160, "4k": 2160, "8k": 4320,
 }  # fmt: skip
 MAX_EDGE = 32_768
+EDGE: JsonDict = {
+    "anyOf": [
+        {"type": "integer", "minimum": 16, "maximum": MAX_EDGE},
+        {"type": "string", "pattern": "^[0-9]{1,9}$"},
+        {"type": "null"},
+    ]
+}
 MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps exactly
 MAX_FRAMES = 1_000_000
 WAN_STEP = 16
@@ -124,11 +132,17 @@ class UpscaleFields(Fields):
         ge=16,
         le=MAX_EDGE,
         validation_alias=AliasChoices("res_h"),
+        json_schema_extra=EDGE,
         description="with `width`: a box to fit inside, aspect kept; alone: that edge, aspect kept. Digits in a text "
         "are allowed",
     )
     width: int | None = Field(
-        None, ge=16, le=MAX_EDGE, validation_alias=AliasChoices("res_w"), description="see `height`"
+        None,
+        ge=16,
+        le=MAX_EDGE,
+        validation_alias=AliasChoices("res_w"),
+        json_schema_extra=EDGE,
+        description="see `height`",
     )
     output_dims: tuple[Annotated[int, Field(ge=1, le=MAX_EDGE)], Annotated[int, Field(ge=1, le=MAX_EDGE)]] | None = (
         Field(
