@@ -30,6 +30,21 @@ class Clip:
     skip_frames: int = 0
     max_frames: int | None = None
 
+    @property
+    def first(self) -> Fraction:
+        """`start` as the decimal that was meant: 0.4 is two fifths, not the nearest binary number."""
+        return _decimal(self.start or 0)
+
+    @property
+    def stop(self) -> Fraction | None:
+        """`end` likewise."""
+        return None if self.end is None else _decimal(self.end)
+
+    @property
+    def frame_stop(self) -> int | None:
+        """How many frames from `start` on must be read at most."""
+        return None if self.max_frames is None else self.skip_frames + self.max_frames
+
 
 @dataclass(frozen=True, slots=True)
 class AudioTrack:
@@ -75,11 +90,15 @@ class MediaInfo:
 
     def expected_frames(self, clip: Clip) -> int:
         """About how many frames the clip holds: exact at a constant rate."""
-        first = _ceil((clip.start or 0) * self.fps)
-        last = self.frames if clip.end is None else min(self.frames, _ceil(clip.end * self.fps))
+        first = _ceil(clip.first * self.fps)
+        last = self.frames if clip.stop is None else min(self.frames, _ceil(clip.stop * self.fps))
         wanted = max(0, last - min(first, last) - clip.skip_frames)
         return wanted if clip.max_frames is None else min(wanted, clip.max_frames)
 
 
-def _ceil(value: Fraction | float) -> int:
+def _ceil(value: Fraction) -> int:
     return -int(-value // 1)
+
+
+def _decimal(seconds: float) -> Fraction:
+    return Fraction(seconds).limit_denominator(1_000_000)
