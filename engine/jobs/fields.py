@@ -18,6 +18,7 @@ from engine.errors import InvalidInput, Problem
 from engine.jobs.wording import brief, kind, listed, members, rule, shown
 
 OURS = "ours"
+MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps exactly
 MOST_UNKNOWN = 10
 FEW = 6
 

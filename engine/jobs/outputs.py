@@ -63,8 +63,8 @@ class VolumeDestination(Fields):
 class S3Config(Fields):
     """RunPod's `s3Config`: the bucket of this one job."""
 
-    access_id: SecretStr = Field(repr=False, validation_alias=AliasChoices("accessId"))
-    access_secret: SecretStr = Field(repr=False, validation_alias=AliasChoices("accessSecret"))
+    access_id: SecretStr = Field(min_length=1, repr=False, validation_alias=AliasChoices("accessId"))
+    access_secret: SecretStr = Field(min_length=1, repr=False, validation_alias=AliasChoices("accessSecret"))
     bucket_name: str | None = Field(None, min_length=1, max_length=255, validation_alias=AliasChoices("bucketName"))
     endpoint_url: str | None = Field(None, repr=False, validation_alias=AliasChoices("endpointUrl"))
 

@@ -1,18 +1,19 @@
 """What a job asks for: the caller's JSON ends here; behind the door stand frozen requests, never checked again.
 
-`parse` is all that is called. The fields are declared in `sections` and `outputs`, and read by `fields`. Importing this
+`parse` is all that is called. The fields are declared in `*_fields` and `outputs`, and read by `fields`. Importing this
 module costs pydantic and nothing else.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field
-
 from engine.errors import InvalidInput, Problem
 from engine.jobs.fields import Fields, names, nearest, read
+from engine.jobs.generate_fields import GenerateFields
+from engine.jobs.model_field import ModelField
 from engine.jobs.outputs import OutputFields
-from engine.jobs.sections import GenerateFields, SourceFields, UpscaleFields
+from engine.jobs.source_fields import SourceFields
+from engine.jobs.upscale_fields import UpscaleFields
 from engine.jobs.wording import brief, kind, listed
 
 SMALLEST = '{"source": "https://example.com/clip.mp4"}'
@@ -37,18 +38,10 @@ class InfoRequest(Fields):
     action: Literal["info"] = "info"
 
 
-class WarmRequest(Fields):
+class WarmRequest(ModelField):
     """Asks to load a model ahead of jobs."""
 
     action: Literal["warm"] = "warm"
-    model: str | None = Field(
-        None,
-        min_length=1,
-        max_length=200,
-        validation_alias=AliasChoices("dit_model", "model_name", "model_id"),
-        json_schema_extra={"x-default": "the worker's first"},
-        description="catalog name or published file name, with or without suffix",
-    )
 
 
 class OffloadRequest(Fields):
@@ -77,7 +70,7 @@ def parse(job: Mapping[str, Any]) -> Request:
         fields = _planned(fields)
         action = _default_action(fields)
     model = REQUESTS[action]
-    if issubclass(model, OutputFields) and job.get("s3Config") is not None:
+    if issubclass(model, OutputFields) and job.get("s3Config"):
         fields["s3Config"] = job["s3Config"]
     return read(model, fields, lambda key: _elsewhere(key, action))
 

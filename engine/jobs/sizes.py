@@ -13,7 +13,7 @@ from fractions import Fraction
 from math import ceil
 
 from engine.errors import InvalidInput, Problem
-from engine.jobs.sections import UpscaleFields
+from engine.jobs.upscale_fields import UpscaleFields
 from engine.jobs.wording import listed
 from engine.notes import Note
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
@@ -92,7 +92,7 @@ def _rules(annotation: Any, metadata: tuple[Any, ...]) -> Iterator[str]:
         elif get_origin(member) is Literal:
             yield from (f"`{option}`" for option in get_args(member))
         elif member in NOUNS:
-            yield NOUNS[member] + (_bounds(metadata) if member in (int, float) else "")
+            yield NOUNS[member] + (_bounds(metadata) if member in (int, float) else _length(metadata))
         elif isinstance(member, type) and issubclass(member, BaseModel):
             yield "an object"
 
@@ -110,3 +110,15 @@ def _bounds(metadata: Iterable[Any]) -> str:
             case Lt():
                 high = f"below {bound.lt}"
     return "".join(f" {part}" for part in (low, high) if part)
+
+
+def _length(metadata: Iterable[Any]) -> str:
+    lengths = {type(bound): bound for bound in metadata if isinstance(bound, MinLen | MaxLen)}
+    match lengths.get(MinLen), lengths.get(MaxLen):
+        case MinLen(least), MaxLen(most):
+            return f" of {least} to {most} characters"
+        case None, MaxLen(most):
+            return f" of at most {most} characters"
+        case MinLen(), None:
+            return " that is not empty"
+    return ""

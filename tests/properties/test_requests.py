@@ -77,7 +77,7 @@ def test_parsing_takes_time_in_proportion_to_the_input() -> None:
     }
     began = time.perf_counter()
     assert outcome({"input": big}) is not None
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < 5  # seconds; squared, it would be hours
 
 
 def test_deeply_nested_lists_are_refused() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.jobs.sections import UpscaleFields
+from engine.jobs.upscale_fields import UpscaleFields
 from engine.jobs.sizes import Size, target_size
 
 edge = st.integers(1, 20_000)

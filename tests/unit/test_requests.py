@@ -301,7 +301,7 @@ def test_contradictions_are_told_beside_wrong_fields() -> None:
     told = refused(url=CLIP, start=5, end=3, crf=99)
     assert told == {
         "crf": "must be a whole number from 0 to 63, not 99",
-        "start": "must be before `end`, but 5.0 is not before 3.0",
+        "start": "must be before `end`, but 5 is not before 3",
     }
 
 

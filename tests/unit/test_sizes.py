@@ -4,7 +4,7 @@ import pytest
 
 from engine.errors import InvalidInput
 from engine.jobs.requests import parse
-from engine.jobs.sections import UpscaleFields
+from engine.jobs.upscale_fields import UpscaleFields
 from engine.jobs.sizes import Size, target_size
 
 LIMIT = 8192 * 8192

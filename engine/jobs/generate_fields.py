@@ -1,0 +1,193 @@
+"""What video is made from a prompt: the README's section Generate.
+
+One declaration per field is the only source of its name, its aliases, its default, its bounds and its description.
+A default of None means "not given"; `x-default` says what is done then.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import AliasChoices, Field, field_validator
+
+from engine.jobs.fields import MAX_SEED, Clash
+from engine.jobs.model_field import ModelField
+from engine.jobs.source_fields import checked_address
+from engine.jobs.upscale_fields import UpscaleFields
+
+WAN_STEP = 16
+
+_SIZE = re.compile(r"(\d{1,5}) ?[*x×] ?(\d{1,5})")
+
+
+class GenerateFields(ModelField):
+    """Generate"""
+
+    task: Literal["t2v", "i2v", "v2v"] | None = Field(
+        None,
+        json_schema_extra={"x-default": "from what is given"},
+        description="text, image or video to video",
+    )
+    prompt: str = Field(
+        "", max_length=20_000, description="required for t2v; counted in tokens: what is over 512 is cut, and said"
+    )
+    negative_prompt: str | None = Field(
+        None,
+        max_length=20_000,
+        json_schema_extra={"x-default": "the model's own"},
+        description='`""` means none',
+    )
+    image: str | None = Field(
+        None,
+        validation_alias=AliasChoices("image_url"),
+        repr=False,
+        description="i2v: the first frame; an address as for `source`",
+    )
+    image_base64: str | None = Field(None, min_length=1, repr=False, description="i2v: the first frame itself")
+    video: str | None = Field(
+        None,
+        validation_alias=AliasChoices("video_url"),
+        repr=False,
+        description="v2v: the video to begin from; an address as for `source`",
+    )
+    video_base64: str | None = Field(None, min_length=1, repr=False, description="v2v: the video itself")
+    frames: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        validation_alias=AliasChoices("num_frames", "length", "frame_num"),
+        json_schema_extra={"x-default": "81"},
+        description="the model makes 4n+1; what is too much is cut, so that you get exactly this",
+    )
+    duration: float | None = Field(
+        None,
+        gt=0,
+        le=60,
+        validation_alias=AliasChoices("duration_seconds"),
+        description="seconds at the model's 16 fps; instead of `frames`",
+    )
+    fps: float = Field(
+        16, ge=1, le=120, description="of the written file; another rate than 16 changes the speed of motion"
+    )
+    width: int | None = Field(
+        None,
+        ge=WAN_STEP,
+        le=4096,
+        multiple_of=WAN_STEP,
+        json_schema_extra={"x-default": "832, or 1280 for 720P models", "x-rule": "a multiple of 16 up to 4096"},
+        description="together with `height`; i2v keeps the image's aspect at this area",
+    )
+    height: int | None = Field(
+        None,
+        ge=WAN_STEP,
+        le=4096,
+        multiple_of=WAN_STEP,
+        json_schema_extra={"x-default": "480, or 720 for 720P models", "x-rule": "a multiple of 16 up to 4096"},
+        description="together with `width`",
+    )
+    size: str | None = Field(
+        None,
+        json_schema_extra={"x-rule": '"width*height", both multiples of 16 up to 4096, such as "832*480"'},
+        description="instead of `width` and `height`",
+    )
+    fit: Literal["keep", "crop", "pad"] = Field(
+        "keep", description="i2v: `keep` the image's aspect, or `crop` or `pad` it to exactly the size"
+    )
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        validation_alias=AliasChoices("num_inference_steps", "sample_steps"),
+        json_schema_extra={"x-default": "50 (i2v 40)"},
+        description="denoising steps",
+    )
+    guidance: float = Field(
+        5.0,
+        ge=1,
+        le=20,
+        validation_alias=AliasChoices("guidance_scale", "cfg", "sample_guide_scale"),
+        description="how closely the prompt is followed; 1 turns guidance off and halves the work",
+    )
+    shift: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        validation_alias=AliasChoices("flow_shift", "sample_shift"),
+        json_schema_extra={"x-default": "by size: 3 for 480P, 5 for 720P"},
+        description="of the schedule, towards noise",
+    )
+    solver: Literal["unipc", "dpm++", "euler"] = Field(
+        "unipc", validation_alias=AliasChoices("sample_solver"), description="how the steps are taken"
+    )
+    seed: int = Field(-1, ge=-1, le=MAX_SEED, description="-1 draws one; the seed used is always reported")
+    strength: float = Field(0.8, ge=0, le=1, description="v2v: share of the schedule that is run")
+    upscale: UpscaleFields | None = Field(
+        None, description="the fields of Upscale: the result is enlarged in the same job"
+    )
+
+    _check_addresses = field_validator("image", "video", mode="before")(checked_address)
+
+    @field_validator("size")
+    @classmethod
+    def _size(cls, value: str | None) -> str | None:
+        if value is not None and not (_SIZE.fullmatch(value) and all(_edge_fits(edge) for edge in _edges(value))):
+            raise ValueError
+        return value
+
+    @property
+    def dims(self) -> tuple[int, int] | None:
+        """(width, height) as asked for, however it was written."""
+        if self.size is not None:
+            return _edges(self.size)
+        return (self.width, self.height) if self.width and self.height else None
+
+    @property
+    def kind(self) -> Literal["t2v", "i2v", "v2v"]:
+        """`task`, or what follows from what is given."""
+        if self.task is not None:
+            return self.task
+        if self.image is not None or self.image_base64 is not None:
+            return "i2v"
+        return "t2v" if self.video is None and self.video_base64 is None else "v2v"
+
+    def clashes(self) -> Iterator[Clash]:
+        yield from super().clashes()
+        yield from self._source_clashes()
+        yield from self._size_clashes()
+        if self.kind == "t2v" and not self.prompt.strip():
+            yield Clash(("prompt", "task"), "is required to make a video from text")
+        if self.frames is not None and self.duration is not None:
+            yield Clash(("duration", "frames"), "is given besides {frames}: give one of them")
+
+    def _source_clashes(self) -> Iterator[Clash]:
+        images = [name for name in ("image", "image_base64") if getattr(self, name) is not None]
+        videos = [name for name in ("video", "video_base64") if getattr(self, name) is not None]
+        for given in (images, videos):
+            if len(given) == 2:
+                yield Clash((given[0], given[1]), f"is given besides {{{given[1]}}}: give one of them")
+        if images and videos:
+            yield Clash((images[0], videos[0]), f"is given besides {{{videos[0]}}}: begin from one of them")
+        elif self.task == "t2v" and (images or videos):
+            yield Clash(((images + videos)[0], "task"), "does not go with task `t2v`, which begins from text alone")
+        elif self.task == "i2v" and not images:
+            yield Clash(("image", "image_base64", "task"), "is required for task `i2v`: the address of an image")
+        elif self.task == "v2v" and not videos:
+            yield Clash(("video", "video_base64", "task"), "is required for task `v2v`: the address of a video")
+
+    def _size_clashes(self) -> Iterator[Clash]:
+        if self.size is not None and (self.width or self.height):
+            if (self.width, self.height) != _edges(self.size):
+                yield Clash(("size", "width", "height"), "is given besides {width} and {height}: give one or the other")
+        elif (self.width is None) != (self.height is None):
+            one, other = ("width", "height") if self.height is None else ("height", "width")
+            yield Clash((one, other), f"needs {{{other}}} beside it")
+
+
+def _edges(size: str) -> tuple[int, int]:
+    found = _SIZE.fullmatch(size)
+    assert found
+    return int(found[1]), int(found[2])
+
+
+def _edge_fits(edge: int) -> bool:
+    return WAN_STEP <= edge <= 4096 and edge % WAN_STEP == 0
