@@ -64,15 +64,13 @@ class Fetcher:
     def _s3(self, found: Object, folder: Path, check: Check, progress: Progress) -> Fetched:
         access = s3.Access.from_settings(self._settings)
         with self._part(_last(found), folder, check, progress) as part:
-            s3.Download(access, found.bucket, found.key, part, check).run(self._patience)
+            s3.Download(access, found, part, check).run(self._patience)
             return part.finish()
 
     def _gcs(self, found: Object, folder: Path, check: Check, progress: Progress) -> Fetched:
         key = self._settings.gcs_credentials_json
         with self._part(_last(found), folder, check, progress) as part:
-            gcs.Download(key.get_secret_value() if key else None, found.bucket, found.key, part, check).run(
-                self._patience
-            )
+            gcs.Download(key.get_secret_value() if key else None, found, part, check).run(self._patience)
             return part.finish()
 
     def _part(self, name: str, folder: Path, check: Check, progress: Progress) -> Part:

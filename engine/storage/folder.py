@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import NoDestination
@@ -59,4 +59,5 @@ def _making(folder: Path, name: str, size: int) -> Iterator[Path]:
     except OSError as error:  # a network volume that hiccups
         raise Transient("the folder of the destination failed while it was written to") from error
     finally:
-        making.unlink(missing_ok=True)
+        with suppress(OSError):
+            making.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 Uploads are `gcs_upload`'s.
 """
 
+import base64
 import json
 import os
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import JobError, SourceForbidden, SourceNotFound, SourceUnreachable
+from engine.storage.buckets import Object
 from engine.storage.dialling import TIMEOUT
 from engine.storage.hooks import Check
 from engine.storage.part import Part
@@ -24,6 +26,8 @@ _MACHINE = Path("/sys/class/dmi/id/product_name")
 @lru_cache(maxsize=2)
 def client(credentials_json: str | None) -> Any:
     """A client by the given service account, else by what the environment offers, else anonymous."""
+    # Else the library looks at the bucket itself from a thread of its own, for traces that nobody reads.
+    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     from google.cloud.storage import Client
 
     return Client(project=None, credentials=_credentials(credentials_json))
@@ -64,12 +68,13 @@ def _environment_offers() -> bool:
 
 
 class Download:
-    """One object into one part, resumed by Range within one generation of it."""
+    """One object into one part, resumed by Range within one generation of it, checked by its CRC32C."""
 
-    def __init__(self, credentials: str | None, bucket: str, key: str, part: Part, check: Check) -> None:
-        self._credentials, self._bucket, self._key = credentials, bucket, key
+    def __init__(self, credentials: str | None, found: Object, part: Part, check: Check) -> None:
+        self._credentials, self._found = credentials, found
         self._part, self._check = part, check
         self._generation: int | None = None
+        self._sum = _crc32c()
 
     def run(self, patience: Patience) -> None:
         """Raises SourceUnreachable, SourceForbidden, SourceNotFound, SourceTooLarge, DiskFull."""
@@ -80,44 +85,62 @@ class Download:
                 f"Google Cloud Storage {failure.reason}, and trying again did not help", field="source"
             ) from failure
 
+    def write(self, piece: bytes) -> int:
+        """Take what the library reads; its own checksum ends where a download breaks off."""
+        self._sum.update(piece)
+        return self._part.write(piece)
+
     def _attempt(self) -> None:
         with source_errors():
-            blob = client(self._credentials).bucket(self._bucket).blob(self._key)
+            blob = client(self._credentials).bucket(self._found.bucket).blob(self._found.key)
             blob.reload(timeout=TIMEOUT, retry=None)
             if blob.generation != self._generation:
-                self._part.restart()
+                self._restart()
             self._generation = blob.generation
             self._part.expect(blob.size)
             if self._part.size < blob.size:
                 self._pour(blob)
-        if self._part.size != self._part.total:
+        if self._part.size < blob.size:
             raise Transient("sent fewer bytes than it announced")
+        if self._part.size != blob.size or base64.b64encode(self._sum.digest()).decode() != blob.crc32c:
+            self._restart()
+            raise Transient("sent other bytes than it holds")
 
     def _pour(self, blob: Any) -> None:
         blob.download_to_file(
-            self._part,
+            self,
             start=self._part.size or None,
             raw_download=True,
             if_generation_match=self._generation,
-            checksum="crc32c" if not self._part.size else None,  # a part of a file has no checksum of its own
+            checksum=None,
             timeout=TIMEOUT,
             retry=None,
         )
+
+    def _restart(self) -> None:
+        self._part.restart()
+        self._sum = _crc32c()
+
+
+def _crc32c() -> Any:
+    from google_crc32c import Checksum
+
+    return Checksum()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def source_errors() -> Iterator[None]:
     """Sort the library's errors into ours."""
     import requests
+    import urllib3
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth.exceptions import GoogleAuthError, TransportError
-    from google.cloud.storage.exceptions import DataCorruption
 
     try:
         yield
     except GoogleAPICallError as error:
         raise _source_refusal(int(error.code or 0)) from error
-    except (requests.RequestException, ConnectionError, TransportError, DataCorruption) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TransportError) as error:
         raise Transient("could not be reached, or dropped the connection") from error
     except GoogleAuthError as error:
         raise SourceForbidden("the worker's Google credentials were not accepted", field="source") from error

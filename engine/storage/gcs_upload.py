@@ -64,6 +64,7 @@ def signed(credentials: str | None, bucket: str, key: str, seconds: int) -> str 
 def upload_errors(bucket: str) -> Iterator[None]:
     """Sort the library's errors into UploadFailed, which stands, and Transient, which may pass."""
     import requests
+    import urllib3
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth.exceptions import GoogleAuthError, TransportError
     from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
@@ -74,8 +75,10 @@ def upload_errors(bucket: str) -> Iterator[None]:
         raise _refusal(int(error.code or 0), bucket) from error
     except InvalidResponse as error:
         raise _refusal(error.response.status_code, bucket) from error
-    except (requests.RequestException, ConnectionError, TransportError, DataCorruption) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
         raise Transient(f"the bucket {bucket} could not be reached, or dropped the connection") from error
+    except (TransportError, DataCorruption) as error:
+        raise Transient(f"the bucket {bucket} could not be authorized with, or stored other bytes") from error
     except GoogleAuthError as error:
         raise UploadFailed("the worker's Google credentials were not accepted") from error
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from engine.errors import JobError, SourceForbidden, SourceNotFound, SourceUnreachable
 from engine.settings import Settings
 from engine.storage.addresses import Guard
+from engine.storage.buckets import Object
 from engine.storage.dialling import TIMEOUT, guarded_pools
 from engine.storage.hooks import PIECE, Check
 from engine.storage.part import Part
@@ -127,9 +128,9 @@ def _dial_through(made: Any, guard: Guard) -> None:
 class Download:
     """One object into one part, resumed by Range as long as its ETag stays the same."""
 
-    def __init__(self, access: Access, bucket: str, key: str, part: Part, check: Check) -> None:
+    def __init__(self, access: Access, found: Object, part: Part, check: Check) -> None:
         self._client = client(access)
-        self._object = {"Bucket": bucket, "Key": key}
+        self._object = {"Bucket": found.bucket, "Key": found.key}
         self._part, self._check = part, check
         self._etag = ""
 
