@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal, TypeVar, get_origin
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -36,6 +36,17 @@ class Fields(BaseModel):
         hide_input_in_errors=True,
         protected_namespaces=(),
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text_can_be_written(cls, value: object) -> object:
+        """JSON can spell half a surrogate pair, which no file name and no header can hold."""
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise wrong("is not valid Unicode: it holds half a character") from None
+        return value
 
     def clashes(self) -> "Iterator[Clash]":
         """Fields that are right each by itself and wrong together."""

@@ -63,8 +63,18 @@ class VolumeDestination(Fields):
 class S3Config(Fields):
     """RunPod's `s3Config`: the bucket of this one job."""
 
-    access_id: SecretStr = Field(min_length=1, repr=False, validation_alias=AliasChoices("accessId"))
-    access_secret: SecretStr = Field(min_length=1, repr=False, validation_alias=AliasChoices("accessSecret"))
+    access_id: SecretStr = Field(
+        min_length=1,
+        repr=False,
+        validation_alias=AliasChoices("accessId"),
+        description="`accessId`, the key that may write to the bucket",
+    )
+    access_secret: SecretStr = Field(
+        min_length=1,
+        repr=False,
+        validation_alias=AliasChoices("accessSecret"),
+        description="`accessSecret`, the secret of that key",
+    )
     bucket_name: str | None = Field(None, min_length=1, max_length=255, validation_alias=AliasChoices("bucketName"))
     endpoint_url: str | None = Field(None, repr=False, validation_alias=AliasChoices("endpointUrl"))
 

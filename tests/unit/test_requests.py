@@ -264,6 +264,11 @@ def test_addresses_of_every_transport_are_taken(address: str) -> None:
     assert upscale(source=address).source == address
 
 
+def test_half_a_character_is_no_text() -> None:
+    assert refused(source="a\ud800", filename="b\udfff").keys() == {"source", "filename"}
+    assert refused(prompt="\ud83d").keys() == {"prompt"}
+
+
 # ---- contradictions
 
 
