@@ -88,7 +88,8 @@ def from_ffmpeg(name: str) -> PixelFormat:
 def view(frame: av.VideoFrame) -> tuple[Plane, ...]:
     """The planes of a frame in one of our layouts, sharing its memory: they keep the frame alive and are writable.
 
-    A grey frame gets chroma planes of the neutral value.
+    A grey frame gets chroma planes of the neutral value; one stored bottom up is copied (torch takes no negative
+    strides).
     """
     if is_gray(frame.format.name):
         pixel = from_ffmpeg(frame.format.name)
@@ -112,7 +113,8 @@ def _plane(frame: av.VideoFrame, index: int, shape: tuple[int, ...], dtype: type
     strides = (plane.line_size, pixel_bytes, itemsize)[: len(shape)]
     # A negative line size means that the picture is stored bottom up; the buffer begins at its last line.
     offset = (shape[0] - 1) * -plane.line_size if plane.line_size < 0 else 0
-    return np.ndarray(shape, dtype, buffer=memoryview(plane), offset=offset, strides=strides)
+    samples = np.ndarray(shape, dtype, buffer=memoryview(plane), offset=offset, strides=strides)
+    return samples.copy() if plane.line_size < 0 else samples
 
 
 def fill(planes: Sequence[Plane], pixel: PixelFormat, width: int, height: int) -> av.VideoFrame:

@@ -1,5 +1,6 @@
 """What a file looks like from its first bytes, whatever it is called."""
 
+import codecs
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,7 +93,17 @@ def _text(head: bytes) -> str | None:
         return head[: len(head) // 2 * 2].decode("utf-16", "replace")
     if any(byte < 9 or (13 < byte < 32 and byte != 27) for byte in head):
         return None
+    if sum(byte < 128 for byte in head) < 0.7 * len(head) and not _is_utf8(head):
+        return None
     return head.decode("utf-8", "replace").removeprefix("\ufeff")
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the head may end within a character
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _kind_of_text(text: str) -> str:

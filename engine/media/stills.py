@@ -15,7 +15,7 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from engine.errors import SourceCorrupt, SourceTooLarge
 from engine.frames import Colour, Frame, PixelFormat, Plane, Raster
@@ -29,10 +29,10 @@ SRGB = Colour(primaries=1, transfer=13, matrix=0, range=FULL_RANGE)
 STILL_RATE = Fraction(25)
 ZERO_DELAY = Fraction(1, 10)
 
-_PLUGINS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+_PLUGINS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS = 258
-_GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # "I" has 32 bits, of which files use 16
 _SEE_THROUGH = ("RGBA", "LA", "PA", "La", "RGBa")
 
 # Sizes are checked against the job's own ceilings as soon as the header is read, before any sample is decoded.
@@ -179,6 +179,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _orientation(image: Image.Image) -> Orientation:
+    """From the header alone: asked for EXIF that is not there, Pillow would decode a whole PNG to look behind it."""
+    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
+        return UPRIGHT
     try:
         return EXIF_ORIENTATIONS.get(image.getexif().get(_EXIF_ORIENTATION, 1), UPRIGHT)
     except (OSError, SyntaxError, ValueError, KeyError):  # a broken EXIF block does not spoil the picture
@@ -202,12 +205,12 @@ def _picture(path: Path, info: MediaInfo, notes: list[Note]) -> Plane:
     """(H, W, 3 or 4) of a still, upright and in sRGB."""
     with _opened(path) as image:
         try:
-            if info.raster.pixel.bits == 16:
-                if image.info.get("icc_profile"):
-                    notes.append(Note("COLOUR_PROFILE_IGNORED", "the source's colour profile was taken for sRGB"))
-                return _orientation(image).turn(_sixteen_bits(path, image, info.raster.pixel))
-            image = ImageOps.exif_transpose(image)
-            return np.array(_in_srgb(image, info.raster.pixel.alpha, notes))
+            turn = _orientation(image).turn
+            if info.raster.pixel.bits == 8:
+                return turn(np.array(_in_srgb(image, info.raster.pixel.alpha, notes)))
+            if image.info.get("icc_profile"):
+                notes.append(Note("COLOUR_PROFILE_IGNORED", "the source's colour profile was taken for sRGB"))
+            return turn(_sixteen_bits(path, image, info.raster.pixel))
         except (OSError, SyntaxError, ValueError, av.FFmpegError) as problem:
             raise SourceCorrupt(f"the source is a {info.container} picture that breaks off or is damaged") from problem
 
@@ -224,7 +227,7 @@ def _in_srgb(image: Image.Image, alpha: bool, notes: list[Note]) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         base = image.convert(image.mode.rstrip("A")) if image.mode in ("RGBA", "LA") else image
         converted = ImageCms.profileToProfile(base, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except ImageCms.PyCMSError:
+    except (ImageCms.PyCMSError, OSError):
         notes.append(Note("COLOUR_PROFILE_IGNORED", "the source's colour profile cannot be used; sRGB was assumed"))
         return image.convert(mode)
     if converted is None:

@@ -1,4 +1,4 @@
-"""Turning pictures the way they are meant to be seen: by views of their planes, without touching a sample."""
+"""Turning pictures the way they are meant to be seen: whole planes at a time, without touching a sample's value."""
 
 import struct
 from dataclasses import dataclass, replace
@@ -30,12 +30,14 @@ class Orientation:
         return (height, width) if self.swap else (width, height)
 
     def turn(self, plane: Plane) -> Plane:
-        """A view of the plane as shown."""
+        """The plane as shown: itself where nothing is to be done, else a copy (torch takes no negative strides)."""
         if self.swap:
             plane = plane.swapaxes(0, 1)
         if self.flip_rows:
             plane = plane[::-1]
-        return plane[:, ::-1] if self.flip_columns else plane
+        if self.flip_columns:
+            plane = plane[:, ::-1]
+        return plane if self == UPRIGHT else plane.copy()
 
     def layout(self, pixel: PixelFormat, width: int, height: int) -> PixelFormat:
         """The layout that pictures of a (stored) size need before they can be turned plane by plane.

@@ -18,7 +18,7 @@ from engine.media.info import Clip, MediaInfo
 from engine.media.limits import decoder_limit
 from engine.media.opening import decoder, open_container
 from engine.media.survey import counted
-from engine.media.upright import UPRIGHT, orientation_of
+from engine.media.upright import orientation_of
 from engine.notes import Note
 
 _FINE_SCALING = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND)
@@ -181,9 +181,7 @@ def _shown(pictures: Generator[Timed], info: MediaInfo) -> Generator[Frame]:
         orientation = None
         for picture, time, duration in conformed:
             orientation = orientation or orientation_of(picture)
-            planes = view(picture)
-            if orientation != UPRIGHT:
-                planes = tuple(orientation.turn(plane) for plane in planes)
+            planes = tuple(orientation.turn(plane) for plane in view(picture))
             yield Frame(planes, time, duration)
             del picture, planes
 
