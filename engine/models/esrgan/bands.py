@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.models.esrgan.srvgg import SRVGG
+from engine.models.esrgan.srvgg import SRVGG, SRVGGConfig
 
 BAND_BYTES = 2**21  # of one activation; anything from 0.3 to 5 MB is within 3 % on an EPYC with 32 MB of L3
 
@@ -32,8 +32,7 @@ class RollingConv:
 def enlarge_by_bands(net: SRVGG, x: Tensor, band: int | None = None) -> Tensor:
     """(B, C, H, W) -> (B, C, sH, sW), what `net(x)` gives. `band` is in rows of x; by default what fits in cache."""
     (batch, colours, height, width), scale = x.shape, net.config.scale
-    if band is None:
-        band = max(2, BAND_BYTES // (width * net.config.feat * net.dtype.itemsize))
+    band = band or _rows_in_cache(net.config, width, net.dtype)
     body = [*net.body, nn.Identity()]  # the last convolution has no activation
     layers = [(RollingConv(conv), activation) for conv, activation in zip(body[::2], body[1::2], strict=True)]
     y = x.new_empty(batch, colours, height, scale, width, scale)
@@ -47,6 +46,16 @@ def enlarge_by_bands(net: SRVGG, x: Tensor, band: int | None = None) -> Tensor:
         torch.add(detail, x[:, :, done : done + n, None, :, None], out=y[:, :, done : done + n])
         done += n
     return y.view(batch, colours, height * scale, width * scale)
+
+
+def band_bytes(config: SRVGGConfig, width: int, dtype: torch.dtype) -> int:
+    """What the activations take at most, whatever the height: three of them, of the first and longest band."""
+    row = width * config.feat * dtype.itemsize
+    return 3 * row * (_rows_in_cache(config, width, dtype) + config.radius)
+
+
+def _rows_in_cache(config: SRVGGConfig, width: int, dtype: torch.dtype) -> int:
+    return max(2, BAND_BYTES // (width * config.feat * dtype.itemsize))
 
 
 def _bands(height: int, band: int, radius: int) -> list[tuple[int, int]]:

@@ -28,6 +28,11 @@ class SRVGGConfig:
         """Pixels of the input on each side that an output pixel depends on: one for each convolution."""
         return self.convs + 2
 
+    @property
+    def values_per_pixel(self) -> int:
+        """Values alive at once for each pixel of the input: a convolution's two sides and an activation of it."""
+        return 3 * self.feat
+
 
 ANIMEVIDEO_V3 = SRVGGConfig(feat=64, convs=16, scale=4)
 GENERAL_X4V3 = SRVGGConfig(feat=64, convs=32, scale=4)

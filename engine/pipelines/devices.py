@@ -1,0 +1,30 @@
+"""What a device is good at, and what running out of its memory looks like."""
+
+import gc
+
+import torch
+
+
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """Where half precision is fast: float16 on a GPU, as published; bfloat16 on a CPU that multiplies it, else float32.
+
+    These networks' values stay small, so float16's three more bits of fraction are worth more than bfloat16's range.
+    """
+    if device.type == "cuda":
+        return torch.float16
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Also the CPU allocator's refusal, which is a RuntimeError like any other but for its words."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def release(device: torch.device) -> None:
+    """Give back what failed work held. Call it outside `except`: the traceback keeps tensors alive."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,163 @@
+"""Frames <-> RGB tensors in [0, 1], on the tensors' own device. Chroma resampling is `chroma`'s, files are `media`'s.
+
+Values keep the source's transfer: a network trained on gamma-encoded pictures is given gamma-encoded pictures.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.frames import Colour, Frame, Plane, Raster
+from engine.pipelines.chroma import Phase, downsample, phase, upsample
+
+_LUMA = {  # H.273 matrix coefficients -> (K_R, K_B)
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+    10: (0.2627, 0.0593),
+}
+
+
+def to_rgb(frames: Sequence[Frame], raster: Raster, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(B, 3, H, W), or (B, 4, H, W) with straight alpha last; values outside the gamut are clamped."""
+    planes = [_stack([frame.planes[i] for frame in frames], device) for i in range(len(frames[0].planes))]
+    top = 2**raster.pixel.bits - 1
+    if raster.pixel.model == "rgb":
+        return planes[0].movedim(-1, 1).to(torch.float32, memory_format=torch.contiguous_format).div_(top).to(dtype)
+    rgb = _yuv_to_rgb(planes, raster)
+    if raster.pixel.alpha:
+        rgb = torch.cat((rgb, planes[3].float().div_(top)[:, None]), dim=1)
+    return rgb.to(dtype)
+
+
+def from_rgb(x: Tensor, frames: Sequence[Frame], target: Raster) -> list[Frame]:
+    """Frames of `target` from (B, 3|4, H, W), dithered to its depth, each at the place in time of its source.
+
+    Without alpha in x, a target with alpha is opaque; without alpha in the target, x's is dropped.
+    """
+    if x.shape[0] != len(frames) or x.shape[-2:] != (target.height, target.width):
+        raise ValueError(f"{tuple(x.shape)} is not {len(frames)} frames of {target.width}x{target.height}")
+    rgb = x[:, :3].float().clamp(0, 1)
+    alpha = []
+    if target.pixel.alpha:
+        alpha = [x[:, 3].float().clamp(0, 1) if x.shape[1] == 4 else torch.ones_like(rgb[:, 0])]
+    planes = _rgb_planes(rgb, alpha, target) if target.pixel.model == "rgb" else _yuv_planes(rgb, alpha, target)
+    arrays = [_to_numpy(plane) for plane in planes]
+    return [Frame(tuple(a[i] for a in arrays), frame.time, frame.duration) for i, frame in enumerate(frames)]
+
+
+def resize(x: Tensor, height: int, width: int) -> Tensor:
+    """Antialiased bicubic in float32; the identity when the size is x's own."""
+    if x.shape[-2:] == (height, width):
+        return x
+    return F.interpolate(x.float(), size=(height, width), mode="bicubic", antialias=True)
+
+
+def luma_weights(raster: Raster) -> tuple[float, float]:
+    """K_R and K_B of the raster's matrix.
+
+    Where it is not tagged, as players guess: BT.709 from 1280 pixels of width or above 576 of height, else BT.601.
+    """
+    guess = 1 if raster.width >= 1280 or raster.height > 576 else 6
+    return _LUMA.get(raster.colour.matrix, _LUMA[guess])
+
+
+def _stack(planes: Sequence[Plane], device: torch.device) -> Tensor:
+    """One tensor of a plane of several frames. The one copy also makes strided or read-only planes torch's own."""
+    shape = (len(planes), *planes[0].shape)
+    dtype = torch.uint8 if planes[0].dtype == np.uint8 else torch.uint16
+    batch = torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
+    view = batch.numpy()
+    for i, plane in enumerate(planes):
+        view[i] = plane
+    return batch.to(device, non_blocking=True)
+
+
+def _yuv_to_rgb(planes: Sequence[Tensor], raster: Raster) -> Tensor:
+    (y_low, y_span), (c_zero, c_span) = _levels(raster)
+    kr, kb = luma_weights(raster)
+    height, width = planes[0].shape[1:]
+    y = planes[0].float().sub_(y_low).div_(y_span)
+    u, v = upsample(torch.stack((planes[1].float(), planes[2].float())), _phase(raster), height, width)
+    u.sub_(c_zero).div_(c_span)
+    v.sub_(c_zero).div_(c_span)
+    rgb = y.new_empty(y.shape[0], 3, height, width)
+    torch.add(y, v, alpha=2 * (1 - kr), out=rgb[:, 0])
+    torch.add(y, u, alpha=2 * (1 - kb), out=rgb[:, 2])
+    y.sub_(rgb[:, 0], alpha=kr).sub_(rgb[:, 2], alpha=kb)
+    torch.div(y, 1 - kr - kb, out=rgb[:, 1])
+    return rgb.clamp_(0, 1)
+
+
+def _yuv_planes(rgb: Tensor, alpha: Sequence[Tensor], target: Raster) -> list[Tensor]:
+    (y_low, y_span), (c_zero, c_span) = _levels(target)
+    kr, kb = luma_weights(target)
+    r, g, b = rgb.unbind(1)
+    y = (r * kr).add_(g, alpha=1 - kr - kb).add_(b, alpha=kb)
+    chroma = torch.stack(((b - y).mul_(c_span / (2 * (1 - kb))), (r - y).mul_(c_span / (2 * (1 - kr)))))
+    u, v = downsample(chroma, _phase(target)).add_(c_zero)
+    bits = target.pixel.bits
+    opacity = [a.mul_(2**bits - 1) for a in alpha]
+    return [_quantise(plane, bits) for plane in (y.mul_(y_span).add_(y_low), u, v, *opacity)]
+
+
+def _rgb_planes(rgb: Tensor, alpha: Sequence[Tensor], target: Raster) -> list[Tensor]:
+    x = torch.cat((rgb, *(a[:, None] for a in alpha)), dim=1) if alpha else rgb
+    return [_quantise(x.mul_(2**target.pixel.bits - 1), target.pixel.bits).movedim(1, -1).contiguous()]
+
+
+def _levels(raster: Raster) -> tuple[tuple[float, float], tuple[float, float]]:
+    """(code of black, codes from black to white), (code of no colour, codes from -1/2 to 1/2). H.273, 8.3.
+
+    A range that is not tagged is limited.
+    """
+    bits = raster.pixel.bits
+    if raster.colour.range == 2:
+        return (0, 2**bits - 1), (2 ** (bits - 1), 2**bits - 1)
+    unit = 2 ** (bits - 8)
+    return (16 * unit, 219 * unit), (128 * unit, 224 * unit)
+
+
+def _phase(raster: Raster) -> tuple[Phase, Phase]:
+    return phase(raster.pixel.sub_h, raster.pixel.sub_w, _siting(raster.colour))
+
+
+def _siting(colour: Colour) -> int:
+    """Where it is not tagged, chroma lies left, H.264's and HEVC's default."""
+    return colour.chroma_location or 1
+
+
+def _quantise(codes: Tensor, bits: int) -> Tensor:
+    """Round in place to codes, with an ordered dither of less than half a code either way.
+
+    Flat areas keep their mean at any depth, and a value within 1/128 of a code gets that code, so that what was
+    read from codes is written as the same codes. The pattern is the same in all frames, which codecs like.
+    """
+    whole = codes.shape[-2] // 8 * 8
+    pattern = _dither(codes.shape[-1], codes.device)
+    torch.unflatten(codes[..., :whole, :], -2, (-1, 8)).add_(pattern)
+    codes[..., whole:, :].add_(pattern[: codes.shape[-2] - whole])
+    return codes.round_().clamp_(0, 2**bits - 1).to(torch.uint8 if bits == 8 else torch.uint16)
+
+
+@lru_cache(maxsize=8)
+def _dither(width: int, device: torch.device) -> Tensor:
+    """(8, width): Bayer's 8x8 matrix side by side, its 64 levels evenly within (-1/2, 1/2)."""
+    bayer = torch.zeros(1, 1)
+    for _ in range(3):
+        bayer = torch.cat((torch.cat((4 * bayer, 4 * bayer + 2), 1), torch.cat((4 * bayer + 3, 4 * bayer + 1), 1)), 0)
+    levels = (bayer + 0.5) / 64 - 0.5
+    return levels.repeat(1, -(-width // 8))[:, :width].contiguous().to(device)
+
+
+def _to_numpy(plane: Tensor) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    array: NDArray[np.uint8] | NDArray[np.uint16] = plane.cpu().numpy()
+    return array

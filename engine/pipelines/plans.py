@@ -1,0 +1,107 @@
+"""How much memory a way of working takes, and the ladder of thriftier ways. No torch, so that an estimate is cheap."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.spans import spans
+
+TILES = (2048, 1024, 768, 512, 384, 256, 192, 128, 96, 64)
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`batch` frames at once, cut into tiles of at most `tile` (0: whole) that see `tile_pad` around themselves."""
+
+    batch: int
+    tile: int
+    tile_pad: int
+    bytes: int
+
+    def __str__(self) -> str:
+        shape = f"tiles of {self.tile} pixels" if self.tile else "whole frames"
+        return f"batch {self.batch}, {shape}, {self.bytes // MIB} MiB"
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """The plan that a job ended with, and how many were tried."""
+
+    plan: Plan
+    attempts: int
+
+    def as_reply(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.plan.batch,
+            "temporal_overlap": 0,
+            "tile": self.plan.tile or None,
+            "tile_pad": self.plan.tile_pad if self.plan.tile else None,
+            "attempts": self.attempts,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A network's memory, and a job's around it.
+
+    values: what lives at once inside the network, in numbers of the network's dtype for each pixel of its input.
+    floor: bytes that a pass takes whatever its size. scale: of the network. target_ratio: pixels of the result for
+    each pixel of the source. channels: 3, or 4 with alpha.
+    """
+
+    values: float
+    itemsize: int
+    floor: int
+    scale: int
+    channels: int
+    target_ratio: float
+
+    def bytes(self, batch: int, height: int, width: int, tile: int, tile_pad: int, multiple: int = 1) -> int:
+        """Peak bytes of one pass over `batch` frames, beyond the weights."""
+        rows, columns = (_longest(n, tile, tile_pad, multiple) for n in (height, width))
+        inside = self.values * self.itemsize * rows * columns
+        enlarged = self.scale**2 + 2 * self.target_ratio  # the network's output; the clamped result and its codes
+        around = 4 * self.channels * (1 + enlarged) * height * width
+        return int(batch * (inside + around)) + self.floor
+
+
+def ladder(
+    cost: Cost, height: int, width: int, *, batch: int, tile: int | None, tile_pad: int, multiple: int = 1
+) -> Iterator[Plan]:
+    """Plans from the roomiest to the thriftiest: fewer frames first, then smaller tiles. No shape comes twice."""
+
+    def plan(frames: int, size: int) -> Plan:
+        return Plan(frames, size, tile_pad, cost.bytes(frames, height, width, size, tile_pad, multiple))
+
+    first = _rounded(tile or 0, multiple)
+    frames = batch
+    while frames > 1:
+        yield plan(frames, first)
+        frames //= 2
+    yield plan(1, first)
+    seen = _shape(height, width, first, tile_pad, multiple)
+    for size in TILES:
+        if (first and size >= first) or size >= max(height, width):
+            continue
+        if (shape := _shape(height, width, size, tile_pad, multiple)) != seen:
+            yield plan(1, size)
+            seen = shape
+
+
+def choose(plans: Sequence[Plan], free_bytes: int) -> int:
+    """The roomiest that fits, by index; the thriftiest when none does, for an estimate may err on the safe side."""
+    return next((i for i, plan in enumerate(plans) if plan.bytes <= free_bytes), len(plans) - 1)
+
+
+def _shape(height: int, width: int, tile: int, tile_pad: int, multiple: int) -> tuple[int, int]:
+    return _longest(height, tile, tile_pad, multiple), _longest(width, tile, tile_pad, multiple)
+
+
+def _longest(length: int, tile: int, tile_pad: int, multiple: int) -> int:
+    length = _rounded(length, multiple)
+    return max(span.outer_end - span.outer_start for span in spans(length, tile, tile_pad, multiple))
+
+
+def _rounded(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
