@@ -70,7 +70,7 @@ def h264(picture: Picture, crf: int, motion: tuple[int, ...] = (0, 0)) -> Pictur
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
     frames = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
-    return _from_planes(frames[-1].to_ndarray(), height, width)
+    return _from_planes(np.asarray(frames[-1].to_ndarray(), np.uint8), height, width)
 
 
 def _to_planes(picture: Picture) -> NDArray[np.uint8]:
@@ -96,7 +96,7 @@ def _from_planes(planes: NDArray[np.uint8], height: int, width: int) -> Picture:
         for start in (luma, luma + quarter)
     ]
     ycc = np.stack([flat[:luma].reshape(height, width).astype(np.float32), *colour], -1)
-    return np.clip(ycc @ np.linalg.inv(TO_YCC).T + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(ycc @ np.linalg.inv(TO_YCC).T + 0.5, 0, 255), np.uint8)
 
 
 def _resized(picture: Picture, resample: Image.Resampling) -> Picture:

@@ -123,7 +123,7 @@ def table(title: str, scores: list[Score]) -> str:
 def psnr_y(guess: Picture, truth: Picture) -> float:
     """PSNR in dB of BT.601 studio-range luma, without a border of four pixels: the usual way."""
     error = (luma(guess) - luma(truth))[BORDER:-BORDER, BORDER:-BORDER]
-    return float(10 * np.log10(255**2 / max(np.mean(error**2), 1e-4)))
+    return float(10 * np.log10(255**2 / max(float(np.mean(error**2)), 1e-4)))
 
 
 def luma(picture: Picture) -> NDArray[np.float64]:

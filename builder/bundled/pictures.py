@@ -109,7 +109,7 @@ def outline(rng: np.random.Generator, radius: float) -> NDArray[np.float64]:
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64)
     corners = corners * [1.0, rng.uniform(0.05, 0.2) if kind == 3 else rng.uniform(0.4, 1.0)] * radius
     turn = rng.uniform(0, 2 * np.pi)
-    return corners @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    return np.asarray(corners @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]))
 
 
 def _paste_leaf(
@@ -150,7 +150,7 @@ def _shade(rng: np.random.Generator, picture: Image.Image) -> NDArray[np.float32
     if rng.random() < 0.5:
         return rgb
     light = Image.fromarray(clouds(rng, 8, 1)).resize(picture.size, Image.Resampling.BICUBIC)
-    return rgb * np.clip(0.6 + 0.6 * np.asarray(light), 0.3, 1.3)[..., None]
+    return np.asarray(rgb * np.clip(0.6 + 0.6 * np.asarray(light), 0.3, 1.3)[..., None], np.float32)
 
 
 def _grain(rng: np.random.Generator, rgb: NDArray[np.float32]) -> Picture:
@@ -158,7 +158,7 @@ def _grain(rng: np.random.Generator, rgb: NDArray[np.float32]) -> Picture:
     if rng.random() < 0.35:
         colours = 1 if rng.random() < 0.5 else 3
         rgb = rgb + rng.normal(0, rng.uniform(0.5, 4.0), (*rgb.shape[:2], colours)).astype(np.float32)
-    return np.clip(rgb + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(rgb + 0.5, 0, 255), np.uint8)
 
 
 def _ink(rng: np.random.Generator, palette: Palette) -> tuple[int, int, int]:

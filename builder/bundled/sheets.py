@@ -18,7 +18,7 @@ def draw_palette(rng: np.random.Generator) -> Palette:
     value = rng.uniform(0.03, 1.0, count)
     phase = (hue[:, None] + np.array([0.0, 1 / 3, 2 / 3])) * 2 * np.pi
     wheel = 0.5 + 0.5 * np.cos(phase)
-    return (255 * value[:, None] * (1 - saturation[:, None] * wheel)).astype(np.float32)
+    return np.asarray(255 * value[:, None] * (1 - saturation[:, None] * wheel), np.float32)
 
 
 def pick(rng: np.random.Generator, palette: Palette) -> tuple[int, int, int]:
@@ -50,14 +50,14 @@ def clouds(rng: np.random.Generator, side: int, unit: float) -> Field:
     frequency[0, 0] = np.inf
     spectrum = np.fft.rfft2(rng.standard_normal((side, side)))
     field = np.fft.irfft2(spectrum * frequency ** -rng.uniform(0.7, 2.0), s=(side, side))
-    return (0.5 + field / field.std() * rng.uniform(0.15, 0.4)).astype(np.float32)
+    return np.asarray(0.5 + field / field.std() * rng.uniform(0.15, 0.4), np.float32)
 
 
 def ridges(rng: np.random.Generator, side: int, unit: float) -> Field:
     """Folded clouds: veins, cracks and blotches with hard edges."""
     field = clouds(rng, side, unit) - 0.5
     folded = np.abs(field) * 3 if rng.random() < 0.5 else np.tanh(field * rng.uniform(4, 40)) * 0.5 + 0.5
-    return folded.astype(np.float32)
+    return np.asarray(folded, np.float32)
 
 
 def gradient(rng: np.random.Generator, side: int, unit: float) -> Field:
@@ -65,8 +65,8 @@ def gradient(rng: np.random.Generator, side: int, unit: float) -> Field:
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
     if rng.random() < 0.5:
         angle = rng.uniform(0, 2 * np.pi)
-        return ((x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle) + 0.5).astype(np.float32)
-    return np.hypot(x - rng.random(), y - rng.random()).astype(np.float32)
+        return np.asarray((x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle) + 0.5, np.float32)
+    return np.asarray(np.hypot(x - rng.random(), y - rng.random()), np.float32)
 
 
 def stripes(rng: np.random.Generator, side: int, unit: float) -> Field:
@@ -86,4 +86,4 @@ def checker(rng: np.random.Generator, side: int, unit: float) -> Field:
 def _phase(rng: np.random.Generator, side: int, period: float, angle: float | None = None) -> Field:
     turn = rng.uniform(0, np.pi) if angle is None else angle
     y, x = np.mgrid[0:side, 0:side].astype(np.float32)
-    return ((x * np.cos(turn) + y * np.sin(turn)) * (2 * np.pi / period) + rng.uniform(0, 6)).astype(np.float32)
+    return np.asarray((x * np.cos(turn) + y * np.sin(turn)) * (2 * np.pi / period) + rng.uniform(0, 6), np.float32)
