@@ -28,7 +28,8 @@ from engine.storage.patience import Patience, Transient, retry_after
 
 MAX_REDIRECTS = 5
 _AGAIN = frozenset({408, 425, 429})  # of the 4xx, those that mean "not now" rather than "no"
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 
 
 class Download:
@@ -98,7 +99,7 @@ class Download:
             self._version = _version(headers)
             length = headers.get("Content-Length", "")
             self._encoded = headers.get("Content-Encoding", "identity") != "identity"
-            self._part.expect(int(length) if length.isdigit() and not self._encoded else None)
+            self._part.expect(int(length) if _LENGTH.fullmatch(length) and not self._encoded else None)
         elif status == 416:
             self._part.restart()
             raise Transient("no longer has the rest of the file")

@@ -1,6 +1,7 @@
 """Trying again: how often, how long to wait in between, and what may be tried again at all."""
 
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,10 +69,10 @@ def retry_after(value: str | None) -> float | None:
     """Seconds that a `Retry-After` header asks for, given as seconds or as a date; None where it says nothing."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if re.fullmatch(r"\s*[0-9]{1,9}\s*", value):
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -103,7 +103,7 @@ def client(access: Access) -> Any:
     needed: dict[str, Any] = {"request_checksum_calculation": "when_required"}  # newer checksums are Amazon's alone
     config = Config(
         signature_version="s3v4" if session.get_credentials() else UNSIGNED,
-        s3={"addressing_style": "path" if foreign else "auto"},
+        s3={"addressing_style": "path" if foreign else "virtual"},  # virtual links name the region in their host, too
         retries={"mode": "standard"},
         connect_timeout=TIMEOUT[0],
         read_timeout=TIMEOUT[1],

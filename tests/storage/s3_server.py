@@ -4,6 +4,7 @@ import http.client
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import boto3
@@ -73,6 +74,7 @@ def s3_serving(bucket: str) -> Iterator[S3Server]:
         moto.stop()
 
 
+@cache
 def owner(server: S3Server) -> Any:
     """The bucket owner's own client, to look at what lies there."""
     endpoint = f"http://{server.behind[0]}:{server.behind[1]}"

@@ -336,3 +336,12 @@ def test_addresses_of_other_kinds_are_invalid(fetcher: Fetcher, scratch: Path, a
     with pytest.raises(InvalidInput) as caught:
         fetcher.fetch(address, scratch)
     assert caught.value.field == "source"
+
+
+@pytest.mark.parametrize("length", ["²", "9" * 5000, "-5", "many"])
+def test_a_length_that_is_no_number_is_no_length(fetcher: Fetcher, web: Server, scratch: Path, length: str) -> None:
+    def respond(handler: Handler, seen: Seen) -> None:
+        handler.reply(200, b"content", Content_Length=length)
+        handler.hang_up()
+
+    assert fetcher.fetch(web.script("/a.mp4", respond), scratch).bytes == 7

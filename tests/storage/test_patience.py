@@ -63,5 +63,6 @@ def test_retry_after_is_read_as_seconds_or_date() -> None:
     assert retry_after("7") == 7
     assert 28 < (retry_after(soon) or 0) <= 30
     assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert retry_after("soon") is None
+    for nonsense in ("soon", "²", "9" * 5000, "-1", "1.5"):
+        assert retry_after(nonsense) is None
     assert retry_after(None) is None

@@ -244,6 +244,20 @@ def test_an_upload_dropped_twice_succeeds_the_third_time(
     assert len(naps) >= 2
 
 
+def test_a_cancelled_upload_stops_within_a_piece(deliverer: Deliverer, web: Server, result: Path) -> None:
+    url = web.script("/a.mp4", received)
+    asked = []
+
+    def check() -> None:
+        asked.append(1)
+        if len(asked) > 3:
+            raise Cancelled("asked to stop")
+
+    with pytest.raises(Cancelled):
+        deliver(deliverer, result, PutPlace(url), check=check)
+    assert len(asked) == 4
+
+
 def test_an_upload_that_keeps_failing_is_given_up(deliverer: Deliverer, web: Server, result: Path) -> None:
     url = web.script("/a.mp4", answer(500))
     with pytest.raises(UploadFailed, match="answered 500 to the upload, 3 times in a row") as caught:

@@ -27,6 +27,7 @@ from engine.storage.deliver import Delivered, Deliverer
 from engine.storage.destinations import S3Place, destination
 from engine.storage.fetch import Fetcher
 from engine.storage.patience import Patience
+from engine.storage.s3_upload import presigned, with_region
 from tests.storage.s3_server import S3Server, contents, owner, s3_serving, unfinished
 from tests.storage.servers import Handler, Seen, answer, drop
 
@@ -412,10 +413,21 @@ def test_endpoints_are_understood_however_people_write_them(
 
 
 def test_a_link_into_amazons_cloud_is_signed_for_the_buckets_region() -> None:
-    from engine.storage.s3_upload import presigned
+    for bucket, start in (
+        ("films", "films.s3.eu-west-1.amazonaws.com/"),
+        ("my.films", "s3.eu-west-1.amazonaws.com/my.films/"),
+    ):
+        url = presigned(s3.Access(None, "key", "secret", "eu-west-1"), bucket, "a b/é.mp4", 60)
+        assert url.startswith(f"https://{start}a%20b/%C3%A9.mp4?")
+        assert parse_qs(urlsplit(url).query)["X-Amz-Credential"][0].split("/")[2] == "eu-west-1"
 
-    url = presigned(s3.Access(None, "key", "secret", "eu-west-1"), "films", "a b/é.mp4", 60)
-    parts = urlsplit(url)
-    assert parts.netloc == "films.s3.eu-west-1.amazonaws.com" or parts.netloc == "films.s3.amazonaws.com"
-    assert parse_qs(parts.query)["X-Amz-Credential"][0].split("/")[2] == "eu-west-1"
-    assert parts.path == "/a%20b/%C3%A9.mp4"
+
+def test_the_region_of_a_bucket_is_asked_for_where_nobody_named_it(
+    bucket: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Amazon's own endpoint, played by the relay: a refusal names the region as well."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", bucket.url(""))
+    bucket.faults.append(("HEAD", answer(403, X_Amz_Bucket_Region="ap-southeast-2")))
+    found = with_region(s3.Access(None, "key", "secret"), "films")
+    assert found == s3.Access(None, "key", "secret", "ap-southeast-2")
+    assert with_region(found, "films") is found
