@@ -1,0 +1,70 @@
+"""Check every golden of the folders that are named: a row each, and 1 as exit status when one fails."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from tests.parity import esrgan  # noqa: F401  # registers its kinds
+from tests.parity.rows import CannotCheck, Row, check_for
+
+
+def goldens(folders: Iterable[Path]) -> Iterator[Path]:
+    """One path for each golden, the `.safetensors` where there is one. A path that is a file is a golden itself."""
+    for folder in folders:
+        if not folder.exists():
+            raise FileNotFoundError(f"there is no {folder}")
+        files = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+        for path in files:
+            alone = path.suffix == ".json" and not path.with_suffix(".safetensors").exists()
+            if path.suffix == ".safetensors" or alone:
+                yield path
+
+
+def check(path: Path) -> list[Row]:
+    """The rows of one golden. Raises CannotCheck, LookupError for an unknown kind."""
+    run = check_for(path.stem)
+    if run is None:
+        raise LookupError("unknown kind")
+    sidecar = path.with_suffix(".json")
+    tensors = load_file(path) if path.suffix == ".safetensors" else {}
+    return list(run(path.stem, tensors, json.loads(sidecar.read_text()) if sidecar.exists() else {}))
+
+
+def report(path: Path, known_only: bool) -> bool:
+    """Print the rows of one golden; whether it may count as good."""
+    try:
+        rows = check(path)
+    except CannotCheck as error:
+        print(f"{path.stem:44} skipped: {error}")
+        return True
+    except LookupError:
+        if not known_only:
+            print(f"{path.stem:44} unknown kind")
+        return known_only
+    except Exception as error:  # a crash is that golden's failure and must not hide the others
+        print(f"{path.stem:44} failed: {type(error).__name__}: {error}")
+        return False
+    for row in rows:
+        verdict = "ok" if row.ok else "FAILED"
+        print(f"{row.name:44} {row.error:10.2e} {row.relative:10.2e} {row.tolerance:10.0e}  {verdict}", flush=True)
+    return bool(rows) and all(row.ok for row in rows)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.parity", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    parser.add_argument("--known-only", action="store_true", help="pass over goldens of kinds that have no check yet")
+    options = parser.parse_args(arguments)
+    print(f"{'name':44} {'max error':>10} {'relative':>10} {'tolerance':>10}")
+    good = [report(path, options.known_only) for path in goldens(options.folders)]
+    failed = good.count(False)
+    print(f"{len(good)} goldens, {failed} failed")
+    return 1 if failed or not good else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
