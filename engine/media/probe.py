@@ -12,7 +12,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from engine.errors import SourceCorrupt, SourceTooLarge, SourceUnsupported
+from engine.errors import SourceCorrupt, SourceUnsupported
 from engine.frames import Colour, PixelFormat, Raster
 from engine.media import fields, stills
 from engine.media.formats import colour_of, from_ffmpeg
@@ -20,7 +20,7 @@ from engine.media.info import AudioTrack, Ceilings, Clip, MediaInfo
 from engine.media.limits import check_pixels, decoder_limit
 from engine.media.opening import codec_name, footage, open_container
 from engine.media.sniff import HEAD_BYTES, Look, look
-from engine.media.survey import Timeline, survey
+from engine.media.survey import LONG_GAP, Timeline, survey
 from engine.media.upright import orientation_of
 from engine.media.video import Tally, decoded
 from engine.media.wholeness import has_index, is_whole
@@ -29,6 +29,9 @@ from engine.notes import Note
 __all__ = ["AudioTrack", "Ceilings", "Clip", "MediaInfo", "probe"]
 
 WANTED = "a video (mp4, mov, mkv, webm, avi, gif, flv, wmv, ts) or a picture (png, jpg, webp, bmp, tiff) is needed"
+
+CUT_ANYWHERE = ("ts", "mpeg")
+"""Broadcast formats, which recorders cut where they please: a torso at the end is no sign of a loss."""
 
 UNSPECIFIED = 2
 """H.273's code for primaries, transfer and matrix that nobody stated."""
@@ -87,25 +90,40 @@ def _probe_video(
     if context is None:
         raise SourceUnsupported("the source's video codec cannot be decoded here; H.264, HEVC, VP9 or AV1 can")
     check_pixels(context.width, context.height, ceilings)
-    _check_seconds(Fraction(container.duration or 0, av.time_base), ceilings)
     timeline = survey(container, stream, ceilings)
     if not timeline.frames:
         raise SourceUnsupported(f"the source is an {name} file that holds no frames; {WANTED}")
-    _check_seconds(timeline.duration, ceilings)
     info = _described(container, stream, name, size, timeline)
-    stated = stream.frames > timeline.frames and timeline.broken
-    falls_short = container.duration is not None and timeline.broken
-    info = replace(info, complete=whole and not stated and not falls_short)
-    if len(streams) > 1:
-        text = f"the source holds {len(streams)} videos: the one of {context.width}x{context.height} was taken"
-        info = replace(info, notes=(*info.notes, Note("VIDEO_STREAMS_IGNORED", text)))
+    complete = whole and (not timeline.broken or name in CUT_ANYWHERE)
+    info = replace(info, complete=complete, notes=tuple(_source_notes(container, streams, timeline)))
     return _looked_at(path, info, context, ceilings)
 
 
-def _check_seconds(duration: Fraction, ceilings: Ceilings) -> None:
-    if duration > ceilings.seconds:
-        text = f"the source lasts {float(duration):.1f} s; at most {ceilings.seconds:g} s are accepted here"
-        raise SourceTooLarge(text)
+def _source_notes(container: InputContainer, streams: list[VideoStream], timeline: Timeline) -> Iterator[Note]:
+    if len(streams) > 1:
+        context: Any = streams[0].codec_context
+        text = f"the source holds {len(streams)} videos: the one of {context.width}x{context.height} was taken"
+        yield Note("VIDEO_STREAMS_IGNORED", text)
+    if timeline.gap is not None:
+        begin, length = (float(value) for value in timeline.gap)
+        yield Note("GAP_IN_SOURCE", f"no picture begins for {length:.3f} s after {begin:.3f} s: frames may be missing")
+    end = timeline.start + timeline.duration
+    stated = _stated_end(container, streams[0])
+    if stated is not None and stated - end > LONG_GAP:
+        text = f"the source says that it lasts {float(stated):.3f} s, but its pictures end at {float(end):.3f} s"
+        yield Note("ENDS_EARLY", text)
+
+
+def _stated_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """When Matroska says that the stream ends: in the stream's own tag, else in the header where it is alone."""
+    if not container.format.name.startswith("matroska"):
+        return None
+    try:
+        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds.rstrip("\0"))
+    except ValueError:
+        alone = len(container.streams) == 1
+        return Fraction(container.duration, av.time_base) if alone and container.duration else None
 
 
 def _described(container: InputContainer, stream: VideoStream, name: str, size: int, timeline: Timeline) -> MediaInfo:

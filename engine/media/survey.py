@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -16,10 +17,12 @@ from engine.media.opening import codec_name
 USUAL_RATE = Fraction(25)
 """Assumed where a stream says nothing of its rate."""
 
+LONG_GAP = Fraction(1, 2)
+
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """`broken`: reading failed, or the last packet is a torso."""
+    """`broken`: reading failed, or the last packet is a torso. `gap`: when a long hole begins and how long it is."""
 
     frames: int
     start: Fraction
@@ -27,6 +30,7 @@ class Timeline:
     fps: Fraction
     variable_rate: bool
     broken: bool
+    gap: tuple[Fraction, Fraction] | None = None
 
 
 def survey(container: InputContainer, stream: VideoStream, ceilings: Ceilings) -> Timeline:
@@ -53,6 +57,8 @@ def survey(container: InputContainer, stream: VideoStream, ceilings: Ceilings) -
         if time is None:
             continue
         times.append(time)
+        if (time - times[0]) * base > ceilings.seconds:
+            raise SourceTooLarge(f"the source lasts more than {ceilings.seconds:g} s, the most accepted here")
         if last_time is None or time >= last_time:
             last_time, last_duration = time, packet.duration or 0
     return _timeline(stream, sorted(times), count, last_duration, base, broken)
@@ -82,11 +88,22 @@ def _timeline(
         return Timeline(count, start, count / stated, stated, False, broken)
     start, end = times[0] * base, times[-1] * base
     fps = _constant_rate(times, base, [stated, *_fitted(times, base)])
-    average = fps or next(iter(_fitted(times, base)), stated)
+    average = fps or stated
     duration = end - start + (last_duration * base or 1 / average)
-    if fps is None:
-        average = (count / duration).limit_denominator(1001)
-    return Timeline(count, start, duration, average, fps is None, broken)
+    if fps is not None:
+        return Timeline(count, start, duration, fps, False, broken)
+    average = (count / duration).limit_denominator(1001)
+    return Timeline(count, start, duration, average, True, broken, _gap(times, base))
+
+
+def _gap(times: list[int], base: Fraction) -> tuple[Fraction, Fraction] | None:
+    """The longest hole in a stream that is otherwise even: half a second or more where hardly any step differs."""
+    steps = [after - before for before, after in pairwise(times)]
+    usual, longest = sorted(steps)[len(steps) // 2], max(steps)
+    even = sum(abs(step - usual) <= 1 for step in steps) >= 0.9 * len(steps)
+    if not even or longest * base < LONG_GAP or longest < 4 * usual:
+        return None
+    return (times[steps.index(longest)] - times[0]) * base, longest * base
 
 
 def _fitted(times: list[int], base: Fraction) -> list[Fraction]:

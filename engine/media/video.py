@@ -23,6 +23,9 @@ from engine.notes import Note
 
 _FINE_SCALING = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND)
 
+UNKNOWN_PIXELS = 8192 * 8192
+"""What a decoder may make where the header does not say how large the frames are."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -33,7 +36,6 @@ class Tally:
     repaired: int = 0
     damaged: list[Fraction] = field(default_factory=list)
     sizes: set[tuple[int, int]] = field(default_factory=set)
-    last: Fraction | None = None
     end: Fraction | None = None
 
 
@@ -42,7 +44,7 @@ def decoded(path: Path, info: MediaInfo, tally: Tally, seek: Fraction | None = N
 
     What fails before the first picture is not counted as a break: recordings begin in the middle of things.
     """
-    limit = decoder_limit(4 * info.raster.width * info.raster.height)
+    limit = decoder_limit(4 * info.raster.width * info.raster.height or UNKNOWN_PIXELS)
     counts = counted(info.codec)
     with open_container(path, limit) as container:
         stream: Any = container.streams[info.stream]
@@ -76,7 +78,7 @@ def frames_of(path: Path, info: MediaInfo, clip: Clip, notes: list[Note]) -> Gen
                 raise _broken(info, tally) from problem
             if frame is None:
                 notes.extend(_findings(info, tally, from_start=not clip.start))
-                if not info.complete or (tally.damaged and tally.damaged[-1] == tally.last):
+                if not info.complete:
                     raise _broken(info, tally)
                 return
             if end is not None and frame.time >= end:
@@ -168,7 +170,7 @@ def _placed(picture: av.VideoFrame, before: Timed | None, info: MediaInfo, tally
     if picture.is_corrupt:
         tally.damaged.append(time)
     tally.sizes.add((picture.width, picture.height))
-    tally.last, tally.end = time, time + length
+    tally.end = time + length
     return Timed(picture, time, length)
 
 

@@ -105,6 +105,22 @@ def test_damage_within_names_the_frame_and_keeps_what_came_before(tmp_path: Path
     assert reader.warnings[-1].code == "PARTIAL_SOURCE"
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "code"),
+    [
+        ("a.mkv", "libx264", "DAMAGED_FRAMES"),
+        ("a.ts", "libx264", "FRAMES_LOST"),
+        ("a.webm", "libvpx-vp9", "ENDS_EARLY"),
+    ],
+)
+def test_damage_that_decoders_patch_up_is_told(tmp_path: Path, name: str, codec: str, code: str) -> None:
+    options = {} if codec == "libvpx-vp9" else {"preset": "ultrafast", "crf": "10", "g": "10"}
+    path = samples.damaged(tmp_path / name, codec=codec, length=400, options=options)
+    _, frames, reader = read(path)
+    assert len(frames) <= 60
+    assert code in [note.code for note in reader.warnings]
+
+
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
 def test_an_animation_cut_off_is_corrupt(tmp_path: Path, suffix: str) -> None:
     path = samples.animated(tmp_path / f"a.{suffix}", durations=(100,) * 8)

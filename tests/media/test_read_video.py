@@ -93,6 +93,15 @@ def test_a_variable_rate_keeps_every_time(tmp_path: Path, suffix: str) -> None:
     assert [frame.duration for frame in frames[:-1]] == [b - a for a, b in pairwise(times)]
 
 
+def test_a_hole_in_an_even_stream_is_told(tmp_path: Path) -> None:
+    times = [*range(20), *range(50, 70)]
+    path = samples.video(tmp_path / "hole.mp4", frames=40, times=times)
+    info, frames, reader = read(path)
+    assert [frame.time for frame in frames] == [Fraction(n, 25) for n in times]
+    assert info.variable_rate
+    assert [note.code for note in reader.warnings] == ["GAP_IN_SOURCE"]
+
+
 def test_ntsc_times_rounded_to_milliseconds_count_as_a_constant_rate(tmp_path: Path) -> None:
     times = [round(n * 1001 / 30) for n in range(90)]
     path = samples.video(
@@ -314,6 +323,32 @@ def test_cover_art_is_not_the_video(tmp_path: Path) -> None:
         samples._tone(out, track, 0.5, 440)
     with pytest.raises(Exception, match="only sound"):
         probe(tmp_path / "album.mp4", CEILINGS)
+
+
+def test_vp8_reference_pictures_that_are_never_shown_are_not_counted(tmp_path: Path) -> None:
+    options = {"auto-alt-ref": "1", "lag-in-frames": "16", "b": "500k"}
+    path = samples.video(tmp_path / "a.webm", codec="libvpx", frames=60, options=options)
+    info, frames, reader = read(path)
+    assert info.frames == len(frames) == 60 and reader.warnings == []
+
+
+def test_open_groups_of_pictures_lose_nothing(tmp_path: Path) -> None:
+    options = {"preset": "ultrafast", "x265-params": "log-level=none:open-gop=1:keyint=10:bframes=3"}
+    path = samples.video(tmp_path / "a.mp4", codec="libx265", frames=40, options=options)
+    assert indices(read(path)[1]) == list(range(40))
+    assert indices(read(path, Clip(start=0.9))[1]) == list(range(23, 40))
+
+
+def test_a_change_of_size_is_scaled_to_the_first(tmp_path: Path) -> None:
+    small = samples.video(tmp_path / "small.ts", frames=10, size=(64, 48))
+    large = samples.video(tmp_path / "large.ts", frames=10, size=(96, 64), start=10)
+    path = tmp_path / "both.ts"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    info, frames, reader = read(path)
+    assert (info.raster.width, info.raster.height) == (64, 48)
+    assert {frame.planes[0].shape for frame in frames} == {(48, 64)}
+    assert indices(frames) == [*range(10), *range(10)]
+    assert "SIZE_CHANGED" in [note.code for note in reader.warnings]
 
 
 def test_a_reader_can_be_read_again(tmp_path: Path) -> None:
