@@ -75,6 +75,16 @@ class Raster:
     pixel: PixelFormat
     colour: Colour = Colour()
 
+    @property
+    def matrix(self) -> int:
+        """H.273's code point of the YUV matrix: the tag, or what players guess where there is none.
+
+        They take BT.709 from 1280 pixels of width or above 576 of height, else BT.601.
+        """
+        if self.colour.matrix not in (0, 2):
+            return self.colour.matrix
+        return 1 if self.width >= 1280 or self.height > 576 else 6
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:

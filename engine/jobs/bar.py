@@ -13,7 +13,7 @@ class Bar:
     """A sink that draws reports on standard error."""
 
     def __init__(self) -> None:
-        self._bar = tqdm(total=100, unit="%", file=sys.stderr, bar_format="{l_bar}{bar}| {postfix}", leave=True)
+        self._bar = tqdm(total=100, file=sys.stderr, bar_format="{percentage:3.0f}% |{bar:30}| {desc}", leave=True)
 
     def __enter__(self) -> Self:
         return self
@@ -25,6 +25,5 @@ class Bar:
 
     def __call__(self, report: Report) -> None:
         eta = f", {report['eta_s']:.0f} s left" if "eta_s" in report else ""
-        self._bar.set_description(report["stage"], refresh=False)
-        self._bar.set_postfix_str(f"{report['message']}{eta}", refresh=False)
+        self._bar.set_description_str(f"{report['stage']}: {report['message']}{eta}", refresh=False)
         self._bar.update(report["progress"] - self._bar.n)

@@ -10,7 +10,7 @@ from typing import Any
 from engine import catalog
 from engine.catalog import Model
 from engine.errors import ModelNotBaked
-from engine.jobs.outputs import OutputFields
+from engine.jobs.outputs import OutputFields, S3Config
 from engine.jobs.requests import UpscaleRequest
 from engine.jobs.scratch import sweep
 from engine.media.info import Ceilings
@@ -50,18 +50,12 @@ class Desk:
 
     def place(self, request: OutputFields) -> Place | None:
         """Where the request's result goes; None where neither it nor the worker says."""
-        wanted = request.destination
-        config = request.s3_config
+        wanted, config = request.destination, request.s3_config
         return destination(
             wanted if wanted is None or isinstance(wanted, str) else wanted.model_dump(exclude_none=True),
-            config and {
-                "accessId": config.access_id.get_secret_value(),
-                "accessSecret": config.access_secret.get_secret_value(),
-                "bucketName": config.bucket_name,
-                "endpointUrl": config.endpoint_url,
-            },
+            None if config is None else _as_given(config),
             self.settings,
-        )  # fmt: skip
+        )
 
     def fetch(self, request: UpscaleRequest, folder: Path, check: Check, progress: Progress) -> Fetched:
         """The request's source as a file."""
@@ -113,3 +107,13 @@ class Desk:
         """Load the default model and run one tiny shape, so that the first job starts warm."""
         with self.upscaler(self.model(None), denoise_strength=0.5) as pipeline:
             pipeline.warm()
+
+
+def _as_given(config: S3Config) -> dict[str, str | None]:
+    """RunPod's own names, secrets opened, for the storage that reads them."""
+    return {
+        "accessId": config.access_id.get_secret_value(),
+        "accessSecret": config.access_secret.get_secret_value(),
+        "bucketName": config.bucket_name,
+        "endpointUrl": config.endpoint_url,
+    }

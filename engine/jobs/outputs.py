@@ -101,7 +101,7 @@ class OutputFields(Fields):
     codec: Literal["h264", "hevc", "av1", "vp9", "prores"] | None = Field(
         None, json_schema_extra={"x-default": "`h264`; `vp9` in webm"}, description="of the video"
     )
-    crf: int = Field(16, ge=0, le=63, description="the codec's quality, lower is better; at most 51 for h264 and hevc")
+    crf: int = Field(16, ge=0, le=51, description="quality on x264's scale whatever the codec, lower is better")
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"] = (
         Field("medium", description="the encoder's speed")
     )
@@ -154,8 +154,6 @@ class OutputFields(Fields):
 
     def clashes(self) -> Iterator[Clash]:
         yield from super().clashes()
-        if self.crf > 51 and self.codec in ("h264", "hevc"):
-            yield Clash(("crf", "codec"), f"must be at most 51 for {self.codec}, not {self.crf}")
         if self.codec is not None and self.output_format in (*IMAGES, "gif", "png_sequence"):
             yield Clash(("codec", "output_format"), f"does not go with {{output_format}} `{self.output_format}`")
 

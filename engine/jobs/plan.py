@@ -67,14 +67,14 @@ def outline(request: UpscaleRequest, model: Model, info: MediaInfo, name: str, m
     )
     if wrong := size_problems(container, codec, size.width, size.height):
         raise InvalidInput(wrong)
-    colour = target_colour(info.raster, pixel)
+    target = target_raster(info.raster, size, pixel)
     spec = OutputSpec(
         container=container,
         codec=codec,
         width=size.width,
         height=size.height,
         pixel=pixel,
-        colour=colour,
+        colour=target.colour,
         fps=info.fps,
         time_base=info.time_base,
         sample_aspect_ratio=info.sample_aspect_ratio if request.output_dims is None else Fraction(1),
@@ -82,7 +82,6 @@ def outline(request: UpscaleRequest, model: Model, info: MediaInfo, name: str, m
         preset=request.preset,
         keep_audio=request.audio == "keep",
     )
-    target = Raster(size.width, size.height, pixel, colour)
     filename = request.filename or _filename(request, model, size, name, clip, info)
     extension = CONTAINERS[container].extension
     return Outline(info, clip, frames, target, spec, _suffixed(filename, extension), (*info.notes, *notes, *size.notes))
@@ -104,7 +103,8 @@ def _nothing_left(info: MediaInfo) -> str:
 def _layout(request: UpscaleRequest, info: MediaInfo, container: str) -> tuple[str, PixelFormat, list[Note]]:
     """Codec and pixel format, and what of the source they cannot hold. Raises InvalidInput."""
     notes = []
-    codec, depth = request.codec, request.bit_depth
+    codec: str | None = request.codec
+    depth: int = request.bit_depth
     if info.raster.colour.hdr and container in HDR_CONTAINERS and depth == 8:
         if codec is None and "bit_depth" not in request.model_fields_set:
             codec, depth = "hevc", 10
@@ -121,17 +121,20 @@ def _layout(request: UpscaleRequest, info: MediaInfo, container: str) -> tuple[s
     return codec, choose_pixel(container, codec, depth, alpha), notes
 
 
-def target_colour(source: Raster, pixel: PixelFormat) -> Colour:
-    """What the result's numbers mean: the same as the source's, where its layout can say it.
+def target_raster(source: Raster, size: Size, pixel: PixelFormat) -> Raster:
+    """Size, layout and colour of the result: the source's colour as far as the layout can say it.
 
-    RGB becomes BT.709 in a video. A video that does not say its matrix is read by its height, as players do; where the
-    result's height would make them read it otherwise, the tag is left to `Raster.settled`.
+    RGB becomes BT.709 in a video. A video without a tag for its matrix stays without one, unless its new size would
+    make players guess another: then the old guess is written down.
     """
     if source.pixel.model == pixel.model:
-        return source.colour
+        target = Raster(size.width, size.height, pixel, source.colour)
+        if target.matrix == source.matrix:
+            return target
+        return replace(target, colour=replace(source.colour, matrix=source.matrix))
     if pixel.model == "yuv":
-        return Colour(primaries=1, transfer=1, matrix=1, range=1, chroma_location=1)
-    return replace(source.colour, matrix=0, range=2, chroma_location=0)
+        return Raster(size.width, size.height, pixel, Colour(1, 1, 1, range=1, chroma_location=1))
+    return Raster(size.width, size.height, pixel)
 
 
 def _filename(request: UpscaleRequest, model: Model, size: Size, name: str, clip: Clip, info: MediaInfo) -> str:

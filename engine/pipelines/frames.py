@@ -62,12 +62,8 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def luma_weights(raster: Raster) -> tuple[float, float]:
-    """K_R and K_B of the raster's matrix.
-
-    Where it is not tagged, as players guess: BT.709 from 1280 pixels of width or above 576 of height, else BT.601.
-    """
-    guess = 1 if raster.width >= 1280 or raster.height > 576 else 6
-    return _LUMA.get(raster.colour.matrix, _LUMA[guess])
+    """K_R and K_B of the raster's matrix; of one that we do not know, BT.709's."""
+    return _LUMA.get(raster.matrix, _LUMA[1])
 
 
 def _stack(planes: Sequence[Plane], device: torch.device) -> Tensor:
