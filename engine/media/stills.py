@@ -6,6 +6,7 @@ them. Animations keep every delay; a delay of zero is the tenth of a second that
 """
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -32,6 +33,9 @@ ZERO_DELAY = Fraction(1, 10)
 _PLUGINS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS = 258
+_DAMAGE = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
+"""All that Pillow's readers raise when a file is not as its header says."""
+
 _GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # "I" has 32 bits, of which files use 16
 _SEE_THROUGH = ("RGBA", "LA", "PA", "La", "RGBa")
 
@@ -89,7 +93,7 @@ def _probe_animation(image: Image.Image, name: str, size: int, whole: bool, ceil
             if total > ceilings.seconds:
                 text = f"the source lasts more than {ceilings.seconds:g} s, the most accepted here"
                 raise SourceTooLarge(text)
-    except (OSError, EOFError, SyntaxError, ValueError):
+    except _DAMAGE:
         whole = False
     if not delays:
         raise SourceCorrupt(f"the source is a {name} of which no frame can be decoded")
@@ -136,7 +140,7 @@ def _animation(path: Path, info: MediaInfo, clip: Clip) -> Iterator[Frame]:
                     if index > clip.skip_frames:
                         yield Frame((np.array(picture.convert(mode)),), time, delay)
                 time += delay
-        except (OSError, EOFError, SyntaxError, ValueError) as problem:
+        except _DAMAGE as problem:
             raise _broken(time, info) from problem
     if not info.complete:
         raise _broken(time, info)
@@ -167,15 +171,14 @@ def _is_see_through(image: Image.Image) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The picture with its header read. Raises SourceCorrupt."""
+    """The picture with its header read. Raises SourceCorrupt for whatever goes wrong with it meanwhile."""
     try:
-        image = Image.open(path, formats=_PLUGINS)
+        with Image.open(path, formats=_PLUGINS) as image:
+            yield image
     except UnidentifiedImageError as problem:
         raise SourceCorrupt("the source looks like a picture but its header cannot be read") from problem
-    except (OSError, SyntaxError, ValueError) as problem:
-        raise SourceCorrupt("the source is a picture whose header is damaged") from problem
-    with image:
-        yield image
+    except _DAMAGE as problem:
+        raise SourceCorrupt("the source is a picture that breaks off or is damaged") from problem
 
 
 def _orientation(image: Image.Image) -> Orientation:
@@ -184,7 +187,7 @@ def _orientation(image: Image.Image) -> Orientation:
         return UPRIGHT
     try:
         return EXIF_ORIENTATIONS.get(image.getexif().get(_EXIF_ORIENTATION, 1), UPRIGHT)
-    except (OSError, SyntaxError, ValueError, KeyError):  # a broken EXIF block does not spoil the picture
+    except _DAMAGE:  # a broken EXIF block does not spoil the picture
         return UPRIGHT
 
 
@@ -204,15 +207,12 @@ def _is_deep(image: Image.Image) -> bool:
 def _picture(path: Path, info: MediaInfo, notes: list[Note]) -> Plane:
     """(H, W, 3 or 4) of a still, upright and in sRGB."""
     with _opened(path) as image:
-        try:
-            turn = _orientation(image).turn
-            if info.raster.pixel.bits == 8:
-                return turn(np.array(_in_srgb(image, info.raster.pixel.alpha, notes)))
-            if image.info.get("icc_profile"):
-                notes.append(Note("COLOUR_PROFILE_IGNORED", "the source's colour profile was taken for sRGB"))
-            return turn(_sixteen_bits(path, image, info.raster.pixel))
-        except (OSError, SyntaxError, ValueError, av.FFmpegError) as problem:
-            raise SourceCorrupt(f"the source is a {info.container} picture that breaks off or is damaged") from problem
+        turn = _orientation(image).turn
+        if info.raster.pixel.bits == 8:
+            return turn(np.array(_in_srgb(image, info.raster.pixel.alpha, notes)))
+        if image.info.get("icc_profile"):
+            notes.append(Note("COLOUR_PROFILE_IGNORED", "the source's colour profile was taken for sRGB"))
+        return turn(_sixteen_bits(path, image, info.raster.pixel))
 
 
 def _in_srgb(image: Image.Image, alpha: bool, notes: list[Note]) -> Image.Image:
@@ -244,7 +244,10 @@ def _sixteen_bits(path: Path, image: Image.Image, pixel: PixelFormat) -> Plane:
         return np.repeat(grey[:, :, None], 3, axis=2)
     context: Any = av.CodecContext.create("png" if image.format == "PNG" else "tiff", "r")
     packet: Any = av.Packet(path.read_bytes())
-    picture = [*context.decode(packet), *context.decode(None)][0]
+    try:
+        picture = [*context.decode(packet), *context.decode(None)][0]
+    except av.FFmpegError as problem:
+        raise ValueError("FFmpeg cannot decode it") from problem
     name = to_ffmpeg(pixel)
     if picture.format.name != name:
         picture = picture.reformat(format=name, src_color_range=FULL_RANGE, dst_color_range=FULL_RANGE)
