@@ -15,6 +15,8 @@ from torch import Tensor
 from engine.frames import Colour, Frame, Plane, Raster
 from engine.pipelines.chroma import Phase, downsample, phase, upsample
 
+BAND_BYTES = 2**20  # of float32 values converted at a time on a CPU
+
 _LUMA = {  # H.273 matrix coefficients -> (K_R, K_B)
     1: (0.2126, 0.0722),
     4: (0.30, 0.11),
@@ -45,11 +47,15 @@ def from_rgb(x: Tensor, frames: Sequence[Frame], target: Raster) -> list[Frame]:
     """
     if x.shape[0] != len(frames) or x.shape[-2:] != (target.height, target.width):
         raise ValueError(f"{tuple(x.shape)} is not {len(frames)} frames of {target.width}x{target.height}")
-    rgb = x[:, :3].float().clamp(0, 1)
-    alpha = []
-    if target.pixel.alpha:
-        alpha = [x[:, 3].float().clamp(0, 1) if x.shape[1] == 4 else torch.ones_like(rgb[:, 0])]
-    planes = _rgb_planes(rgb, alpha, target) if target.pixel.model == "rgb" else _yuv_planes(rgb, alpha, target)
+    batch, height = x.shape[0], x.shape[2]
+    shapes = target.pixel.plane_shapes(target.width, height)
+    planes = [torch.empty(batch, *shape, dtype=_code_dtype(target), device=x.device) for shape in shapes]
+    band = _band_rows(x, target)
+    for top in range(0, height, band):
+        rows = _codes(x[:, :, top : top + band], target)
+        for plane, part in zip(planes, rows, strict=True):
+            start = -(-top * plane.shape[1] // height)
+            plane[:, start : start + part.shape[1]] = part
     arrays = [_to_numpy(plane) for plane in planes]
     return [Frame(tuple(a[i] for a in arrays), frame.time, frame.duration) for i, frame in enumerate(frames)]
 
@@ -93,21 +99,41 @@ def _yuv_to_rgb(planes: Sequence[Tensor], raster: Raster) -> Tensor:
     return rgb.clamp_(0, 1)
 
 
-def _yuv_planes(rgb: Tensor, alpha: Sequence[Tensor], target: Raster) -> list[Tensor]:
+def _band_rows(x: Tensor, target: Raster) -> int:
+    """Rows to convert at a time: on a CPU a few, whose intermediate results stay in cache.
+
+    16 rows keep the dither's period in subsampled chroma too. Chroma on every other row looks beyond a band's edge.
+    """
+    height = x.shape[2]
+    if x.device.type != "cpu" or _phase(target)[0] == "on":
+        return height
+    return max(BAND_BYTES // (16 * 4 * x[:, :, 0].numel()), 1) * 16
+
+
+def _codes(x: Tensor, target: Raster) -> list[Tensor]:
+    """The target's planes of (B, 3|4, H, W)."""
+    channels = list(x.float().clamp(0, 1).unbind(1))
+    if target.pixel.alpha and len(channels) == 3:
+        channels.append(torch.ones_like(channels[0]))
+    elif not target.pixel.alpha:
+        del channels[3:]
+    bits = target.pixel.bits
+    top = 2**bits - 1
+    if target.pixel.model == "rgb":
+        return [torch.stack([_quantise(c.mul_(top), bits) for c in channels], dim=-1)]
+    return [_quantise(p, bits) for p in (*_yuv(channels[:3], target), *(c.mul_(top) for c in channels[3:]))]
+
+
+def _yuv(rgb: Sequence[Tensor], target: Raster) -> tuple[Tensor, Tensor, Tensor]:
+    """Y, U and V in codes, not yet rounded."""
     (y_low, y_span), (c_zero, c_span) = _levels(target)
     kr, kb = luma_weights(target)
-    r, g, b = rgb.unbind(1)
+    r, g, b = rgb
     y = (r * kr).add_(g, alpha=1 - kr - kb).add_(b, alpha=kb)
-    chroma = torch.stack(((b - y).mul_(c_span / (2 * (1 - kb))), (r - y).mul_(c_span / (2 * (1 - kr)))))
-    u, v = downsample(chroma, _phase(target)).add_(c_zero)
-    bits = target.pixel.bits
-    opacity = [a.mul_(2**bits - 1) for a in alpha]
-    return [_quantise(plane, bits) for plane in (y.mul_(y_span).add_(y_low), u, v, *opacity)]
-
-
-def _rgb_planes(rgb: Tensor, alpha: Sequence[Tensor], target: Raster) -> list[Tensor]:
-    x = torch.cat((rgb, *(a[:, None] for a in alpha)), dim=1) if alpha else rgb
-    return [_quantise(x.mul_(2**target.pixel.bits - 1), target.pixel.bits).movedim(1, -1).contiguous()]
+    phases = _phase(target)
+    u = downsample(b.sub_(y), phases).mul_(c_span / (2 * (1 - kb))).add_(c_zero)
+    v = downsample(r.sub_(y), phases).mul_(c_span / (2 * (1 - kr))).add_(c_zero)
+    return y.mul_(y_span).add_(y_low), u, v
 
 
 def _levels(raster: Raster) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -129,6 +155,10 @@ def _phase(raster: Raster) -> tuple[Phase, Phase]:
 def _siting(colour: Colour) -> int:
     """Where it is not tagged, chroma lies left, H.264's and HEVC's default."""
     return colour.chroma_location or 1
+
+
+def _code_dtype(raster: Raster) -> torch.dtype:
+    return torch.uint8 if raster.pixel.bits == 8 else torch.uint16
 
 
 def _quantise(codes: Tensor, bits: int) -> Tensor:

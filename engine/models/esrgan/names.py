@@ -32,7 +32,7 @@ def recognise(weights: Weights) -> SRVGGConfig | RRDBConfig | None:
     """The network of renamed `weights`, or None when they are of neither architecture."""
     try:
         return _rrdb(weights) if "conv_first.weight" in weights else _srvgg(weights)
-    except (KeyError, ValueError, ZeroDivisionError):  # a layer that both sizes and names hang on is missing, or its shape is impossible
+    except (KeyError, ValueError, ZeroDivisionError):  # a layer that tells a size is missing or has an impossible one
         return None
 
 
