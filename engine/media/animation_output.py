@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import av
+from PIL import Image
 
 from engine.errors import Internal
 from engine.frames import Frame
 from engine.media.formats import fill, to_ffmpeg
 from engine.media.outputs import OutputSpec, picture_quality
 from engine.media.sinks import Source, Ticks
-from engine.media.still_output import StillFile, loop_count
+from engine.media.still_output import StillFile
 from engine.notes import Note
 
 _GIF_TICK = Fraction(1, 100)
@@ -77,7 +78,7 @@ class GifFile(_Animation):
     """GIF with a palette of its own for every frame."""
 
     def __init__(self, path: Path, spec: OutputSpec, source: Source | None) -> None:
-        super().__init__(path, spec, "gif", "gif", _GIF_TICK, loop_count(source))
+        super().__init__(path, spec, "gif", "gif", _GIF_TICK, _repeats(source, once=-1))
         self._stream.codec_context.pix_fmt = "pal8"
         self._graph, self._sink = _palette_graph(spec)
         if 1 / spec.fps < _SLOWED_BELOW:
@@ -104,7 +105,7 @@ class AnimatedWebp(_Animation):
     """WebP of whole frames."""
 
     def __init__(self, path: Path, spec: OutputSpec, source: Source | None) -> None:
-        super().__init__(path, spec, "webp", "libwebp", _WEBP_TICK, loop_count(source))
+        super().__init__(path, spec, "webp", "libwebp", _WEBP_TICK, _repeats(source, once=1))
         self._stream.codec_context.pix_fmt = "bgra"
         lossless = {"lossless": "1"} if spec.crf == 0 else {"quality": str(picture_quality(spec.crf))}
         self._stream.options = lossless
@@ -146,6 +147,17 @@ class WebpFile:
     def abort(self) -> None:
         if self._animation is not None:
             self._animation.abort()
+
+
+def _repeats(source: Source | None, *, once: int) -> int:
+    """How often the animation is shown, 0 for ever: as an animated source says, else for ever.
+
+    `once` is the muxer's number for a source that says nothing of repeating, which is shown once.
+    """
+    if source is None or not source.info.animated:
+        return 0
+    with Image.open(source.path) as image:
+        return int(image.info.get("loop", once))
 
 
 def _palette_graph(spec: OutputSpec) -> tuple[Any, Any]:

@@ -1,8 +1,11 @@
-"""PNG, JPEG and WebP pictures, and a zip of PNGs for a whole sequence."""
+"""PNG, JPEG and WebP pictures, and a zip of PNGs for a whole sequence.
+
+Pictures are in sRGB, which is what readers take them for: the reading side has applied the source's profile.
+"""
 
 import io
 import zipfile
-import zlib
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,6 @@ from engine.media.outputs import OutputSpec, picture_quality
 from engine.media.sinks import Source
 from engine.notes import Note
 
-_SIGNATURE_AND_HEADER = 8 + 25
-"""Bytes before a PNG's second chunk."""
-
 
 class StillFile:
     """One picture in one file."""
@@ -28,7 +28,6 @@ class StillFile:
         self.notes: list[Note] = []
         self.audio_tracks = 0
         self._path, self._spec = path, spec
-        self._profile = icc_profile(source)
         self._written = False
 
     def write(self, frame: Frame) -> None:
@@ -51,7 +50,7 @@ class StillFile:
 
     def _encoded(self, frame: Frame) -> bytes:
         if self._spec.container == "png":
-            return PngEncoder(self._spec, self._profile).encode(frame)
+            return PngEncoder(self._spec).encode(frame)
         quality = {"lossless": True} if (self._spec.container, self._spec.crf) == ("webp", 0) else {}
         data = io.BytesIO()
         Image.fromarray(self._flat(frame.planes[0])).save(
@@ -59,7 +58,6 @@ class StillFile:
             "JPEG" if self._spec.container == "jpg" else "WEBP",
             quality=picture_quality(self._spec.crf),
             subsampling=0,
-            icc_profile=self._profile,
             **quality,
         )
         return data.getvalue()
@@ -79,7 +77,7 @@ class PngSequence:
         self.notes: list[Note] = []
         self.audio_tracks = 0
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
-        self._encoder = PngEncoder(spec, icc_profile(source))
+        self._encoder = PngEncoder(spec)
         self._count = 0
 
     def write(self, frame: Frame) -> None:
@@ -99,13 +97,12 @@ class PngSequence:
 class PngEncoder:
     """FFmpeg's PNG encoder, since Pillow writes no 16-bit colour."""
 
-    def __init__(self, spec: OutputSpec, profile: bytes | None) -> None:
+    def __init__(self, spec: OutputSpec) -> None:
         self._spec = spec
-        self._profile = profile
         self._name = to_ffmpeg(spec.pixel).replace("le", "be")
         context: Any = av.CodecContext.create("png", "w")
         context.width, context.height, context.pix_fmt = spec.width, spec.height, self._name
-        context.framerate = spec.fps.limit_denominator(65_535)
+        context.time_base = Fraction(1, 25)  # any will do: a picture has no time
         context.options = {"pred": "mixed"}
         self._context = context
         self._count = 0
@@ -119,36 +116,4 @@ class PngEncoder:
         picture.color_primaries, picture.color_trc = spec.colour.primaries, spec.colour.transfer
         picture.pts, picture.time_base = self._count, self._context.time_base
         self._count += 1
-        data = b"".join(bytes(packet) for packet in self._context.encode(picture))
-        return with_profile(data, self._profile) if self._profile else data
-
-
-def with_profile(png: bytes, profile: bytes) -> bytes:
-    """The PNG with that ICC profile in it (an iCCP chunk, right after the header)."""
-    body = b"iCCP" + b"ICC profile\0\0" + zlib.compress(profile)
-    chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
-    return png[:_SIGNATURE_AND_HEADER] + chunk + png[_SIGNATURE_AND_HEADER:]
-
-
-def icc_profile(source: Source | None) -> bytes | None:
-    """The profile of a picture that is the source: what its numbers mean, which upscaling does not change."""
-    info = _pillow_info(source)
-    profile = info.get("icc_profile")
-    return profile if isinstance(profile, bytes) and profile else None
-
-
-def loop_count(source: Source | None) -> int:
-    """How often an animation is repeated, 0 for ever: as the source says, or for ever."""
-    if source is None or not source.info.animated:
-        return 0
-    return int(_pillow_info(source).get("loop", 0))
-
-
-def _pillow_info(source: Source | None) -> dict[Any, Any]:
-    if source is None or (source.info.kind != "image" and not source.info.animated):
-        return {}
-    try:
-        with Image.open(source.path) as image:
-            return dict(image.info)
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return {}
+        return b"".join(bytes(packet) for packet in self._context.encode(picture))

@@ -65,7 +65,11 @@ class VideoFile:
     def finish(self) -> None:
         if self._end is None:
             raise Internal("no frame reached the encoder; the pipeline must yield at least one")
-        self._mux(self._stream.encode(None))
+        packets = self._stream.encode(None)
+        if self._first is None and len(packets) <= 2:
+            for packet in packets:  # x265 leaves the decoding times of so few pictures unset
+                packet.dts = packet.pts
+        self._mux(packets)
         self._close_last()
         if self._side is not None:
             self._side.finish(self._last_end)
