@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class Bench:
 
     def submit(self, **fields: Any) -> str:
         """Queue a job; its id."""
-        fields.setdefault("destination", {"volume": str(self.volume / "results")})
+        if "action" not in fields:
+            fields.setdefault("destination", {"volume": str(self.volume / "results")})
         return str(self.platform.run({"input": fields})["id"])
 
     def done(self, job_id: str, timeout: float = 60) -> Job:
@@ -54,12 +56,25 @@ class Bench:
         assert view["status"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"), self.log.read_text()
         return view
 
+    def frames_done(self, job_id: str) -> int:
+        """How many frames the job's latest report tells of."""
+        reports = self.platform.jobs[job_id].progress
+        return int(reports[-1].get("frames_done", 0)) if reports else 0
+
     def takes(self) -> int:
         return len(self.platform.requests("job-take"))
 
     def leftovers(self) -> list[str]:
         """What jobs left in the scratch folder."""
         return [path.name for path in self.scratch.glob("*")] if self.scratch.exists() else []
+
+
+def until(ready: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
 
 
 @pytest.fixture

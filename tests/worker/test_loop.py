@@ -7,7 +7,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from tests.worker.conftest import Bench
+from tests.worker.conftest import Bench, until
 
 BROKEN = Path(__file__).with_name("broken_device.py")
 
@@ -62,7 +62,7 @@ def test_a_cancelled_job_stops_before_the_next_one_starts(bench: Bench) -> None:
     bench.start()
     long = bench.submit(source=bench.clip("long.mp4", frames=3000, size=(320, 240)), preset="ultrafast")
     following = bench.submit(source=bench.clip())
-    _until(lambda: bench.platform.jobs[long].progress and _frames(bench, long) > 0)
+    until(lambda: bench.frames_done(long) > 0)
     bench.platform.cancel(long)
     assert bench.done(following)["status"] == "COMPLETED"
     assert bench.platform.status(long)["status"] == "CANCELLED"
@@ -81,7 +81,7 @@ def test_an_idle_worker_leaves_at_once_and_its_queue_is_untouched(bench: Bench) 
     worker = bench.start()
     assert bench.done(bench.submit(action="info"))["status"] == "COMPLETED"
     polls = bench.takes()
-    _until(lambda: bench.takes() > polls)
+    until(lambda: bench.takes() > polls)
     worker.send_signal(signal.SIGTERM)
     began = time.monotonic()
     assert worker.wait(5) == 0
@@ -94,7 +94,7 @@ def test_a_busy_worker_finishes_its_job_before_it_leaves(bench: Bench) -> None:
     worker = bench.start()
     job = bench.submit(source=bench.clip("long.mp4", frames=300, size=(160, 120)), preset="ultrafast")
     waiting = bench.submit(action="info")
-    _until(lambda: bench.platform.jobs[job].progress and _frames(bench, job) > 0)
+    until(lambda: bench.frames_done(job) > 0)
     worker.send_signal(signal.SIGTERM)
     assert bench.done(job)["status"] == "COMPLETED"
     assert worker.wait(10) == 0
@@ -136,15 +136,3 @@ def test_a_worker_without_its_weights_takes_no_job(bench: Bench) -> None:
 def test_no_job_is_taken_before_the_weights_are_in(bench: Bench) -> None:
     bench.start()
     assert bench.done(bench.submit(action="info"))["output"]["loaded"] == ["bundled"]
-
-
-def _frames(bench: Bench, job: str) -> int:
-    return int(bench.platform.jobs[job].progress[-1].get("frames_done", 0))
-
-
-def _until(ready, seconds: float = 60) -> None:  # type: ignore[no-untyped-def]
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
