@@ -1,4 +1,8 @@
-"""Chroma planes between their own grid and luma's, along each axis by where the samples lie. Linear both ways."""
+"""Chroma planes between their own grid and luma's, along each axis by where the samples lie.
+
+Both ways are linear, and what was enlarged is reduced to the same samples again, so that chroma which a network left
+alone does not blur from one generation to the next.
+"""
 
 from typing import Literal
 
@@ -29,17 +33,24 @@ def downsample(x: Tensor, phases: tuple[Phase, Phase]) -> Tensor:
 
 
 def _double(x: Tensor, where: Phase, dim: int) -> Tensor:
+    """Between samples the mean of two; around samples a line of their neighbours' slope, level at the edges."""
     if where == "full":
         return x
-    after = _shift(x, 1, dim)
-    if where == "on":  # (1, 2, 1) / 2 on zero-stuffed samples
-        pair = (x, torch.lerp(x, after, 0.5))
-    else:  # (1, 3, 3, 1) / 4
-        pair = (torch.lerp(x, _shift(x, -1, dim), 0.25), torch.lerp(x, after, 0.25))
+    if where == "on":
+        pair = (x, torch.lerp(x, _shift(x, 1, dim), 0.5))
+    else:
+        slope = torch.zeros_like(x)
+        if (inner := x.shape[dim] - 2) > 0:
+            slope.narrow(dim, 1, inner).copy_(x.narrow(dim, 2, inner) - x.narrow(dim, 0, inner))
+        pair = (x.sub(slope, alpha=0.125), x.add(slope, alpha=0.125))
     return torch.stack(pair, dim=dim if dim == -1 else -2).flatten(dim - 1, dim)
 
 
 def _halve(x: Tensor, where: Phase, dim: int) -> Tensor:
+    """The inverse of `_double`: the mean of two; or every other sample, moved by what its neighbours say beyond it.
+
+    The latter is the low-pass half of the LeGall 5/3 wavelet, (-1, 2, 6, 2, -1) / 8, by lifting.
+    """
     if where == "full":
         return x
     even, odd = _every_other(x, 0, dim), _every_other(x, 1, dim)
@@ -47,8 +58,8 @@ def _halve(x: Tensor, where: Phase, dim: int) -> Tensor:
         odd = torch.cat((odd, even.narrow(dim, even.shape[dim] - 1, 1)), dim)
     if where == "between":
         return torch.lerp(even, odd, 0.5)
-    before = torch.cat((even.narrow(dim, 0, 1), odd.narrow(dim, 0, odd.shape[dim] - 1)), dim)
-    return torch.lerp(even, torch.lerp(before, odd, 0.5), 0.5)
+    beyond = odd - torch.lerp(even, _shift(even, 1, dim), 0.5)
+    return even.add(beyond, alpha=0.25).add_(_shift(beyond, -1, dim), alpha=0.25)
 
 
 def _every_other(x: Tensor, start: int, dim: int) -> Tensor:
