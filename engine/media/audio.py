@@ -27,6 +27,17 @@ JITTER = Fraction(1, 25)
 """Times that stray less than this from the count of samples are the container's rounding, not a gap."""
 
 
+_QUICKTIME_LANGUAGES = {
+    "deu": "ger",
+    "ell": "gre",
+    "fas": "per",
+    "isl": "ice",
+    "nld": "dut",
+    "zho": "chi",
+}
+"""Languages with two codes in ISO 639-2 whose bibliographic one QuickTime knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Which part of the source's time line is written, and by how much everything is moved to earlier times.
@@ -53,9 +64,10 @@ class Track(Protocol):
 
 def carry_tags(source: Any, target: Any) -> None:
     """Copy language, title, handler and disposition from stream to stream."""
-    target.metadata.update(
-        {name: value for name, value in source.metadata.items() if name in ("language", "title", "handler_name")}
-    )
+    tags = {name: value for name, value in source.metadata.items() if name in ("language", "title", "handler_name")}
+    if target.container.format.name == "mov" and "language" in tags:
+        tags["language"] = _QUICKTIME_LANGUAGES.get(tags["language"], tags["language"])
+    target.metadata.update(tags)
     target.disposition = source.disposition
 
 

@@ -12,7 +12,7 @@ from engine.errors import Internal, InvalidInput
 from engine.frames import Frame
 from engine.media.animation_output import GifFile, WebpFile
 from engine.media.info import Clip, MediaInfo
-from engine.media.outputs import OutputSpec, choose_pixel, default_codec, problems, size_problems
+from engine.media.outputs import OutputSpec, choose_pixel, default_codec, holds_audio, problems, size_problems
 from engine.media.sinks import Sink, Source, disk_full_told
 from engine.media.still_output import PngSequence, StillFile
 from engine.media.threads import Closed, Handoff
@@ -133,10 +133,13 @@ def create(path: Path, spec: OutputSpec, source: tuple[Path, MediaInfo, Clip] | 
     origin = Source(*source) if source is not None else None
     try:
         with disk_full_told():
-            return Writer(path, part, _SINKS.get(spec.container, VideoFile)(part, spec, origin))
+            sink = _SINKS.get(spec.container, VideoFile)(part, spec, origin)
     except av.error.FFmpegError as error:
         part.unlink(missing_ok=True)
         raise Internal(f"the encoder could not be opened: {error.strerror}") from error
+    if spec.keep_audio and origin is not None and origin.info.audio and not holds_audio(spec.container):
+        sink.notes.append(Note("AUDIO_DROPPED", f"{spec.container} holds no audio; mp4, mov, mkv and webm do"))
+    return Writer(path, part, sink)
 
 
 def _check(spec: OutputSpec) -> None:

@@ -172,6 +172,10 @@ def holds_several_frames(container: str) -> bool:
     return CONTAINERS[container].kind != "still"
 
 
+def holds_audio(container: str) -> bool:
+    return CONTAINERS[container].transcode is not None
+
+
 def even_required(container: str) -> bool:
     """True where both edges must be even: every video, since chroma is halved and players expect it."""
     return CONTAINERS[container].kind == "video"

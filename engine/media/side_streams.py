@@ -136,14 +136,9 @@ class SideStreams:
             self._output.mux(list(track.finish(self._span)))
 
     def _take_audio(self, keep: bool) -> None:
-        streams = self._input.streams.audio
         if not keep:
             return
-        if CONTAINERS[self._container].transcode is None:
-            if streams:
-                self.notes.append(Note("AUDIO_DROPPED", f"{self._container} holds no audio; mp4, mov, mkv and webm do"))
-            return
-        for number, stream in enumerate(streams, 1):
+        for number, stream in enumerate(self._input.streams.audio, 1):
             track = self._audio_track(number, stream)
             if track is not None:
                 self._tracks[stream.index] = track

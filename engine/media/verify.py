@@ -63,7 +63,8 @@ def verify(path: Path, spec: OutputSpec, *, frames: int, duration: Fraction, aud
 def _probe_video(path: Path, spec: OutputSpec) -> OutputInfo:
     with av.open(str(path)) as file:
         stream: Any = file.streams.video[0]
-        next(file.decode(stream))  # it plays
+        if next(file.decode(stream), None) is None:
+            raise ValueError("no picture of it can be decoded")
         format_name = "yuva420p" if stream.metadata.get("alpha_mode") == "1" else stream.codec_context.pix_fmt
         found = _info(
             spec,

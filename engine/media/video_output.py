@@ -157,8 +157,11 @@ class VideoFile:
             raise Internal("the encoder gave no packet for the frames that it took")
         if self._spec.container in _HAS_EDIT_LIST and packet.dts is not None:
             pts, dts = self._first
-            missing = (self._end - pts) - (packet.dts - dts)
-            packet.duration = max(1, min(missing, self._end - packet.pts))
+            rest, missing = self._end - packet.pts, (self._end - pts) - (packet.dts - dts)
+            if 0 < missing <= rest:
+                packet.duration = missing
+            else:  # uneven frames: decoded as late as may be, the rest is enough
+                packet.dts, packet.duration = packet.pts, rest
         self._output.mux(packet)
 
 
