@@ -158,9 +158,12 @@ class Esrgan:
             x = to_rgb(frames, source, self.device, torch.float32)
             if not target.pixel.alpha:
                 x = x[:, :3]
-            y = resize(self._enlarge(x, plan), target.height, target.width)
+            size = target.height, target.width
+            y = self._enlarge(x, plan)
+            if y.shape[2:] != size or strength < 1:
+                y = resize(y.clamp_(0, 1), *size)  # what overshoots must not spread; from_rgb clamps the rest
             if strength < 1:
-                y = torch.lerp(resize(x, target.height, target.width), y, strength)
+                y = torch.lerp(resize(x, *size), y, strength)
             return from_rgb(y, frames, target)
 
     def _enlarge(self, x: Tensor, plan: Plan) -> Tensor:  # (B, 3|4, H, W) -> (B, 3|4, sH, sW)
@@ -172,7 +175,7 @@ class Esrgan:
             return torch.cat((colour, torch.ones_like(colour[:, :1])), dim=1)
         grey = self._by_tiles(opacity.expand(-1, 3, -1, -1), plan)  # as published: alpha is a grey picture of its own
         luma = grey.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
-        return torch.cat((colour, (grey * luma).sum(1, keepdim=True)), dim=1)
+        return torch.cat((colour, grey.clamp_(0, 1).mul_(luma).sum(1, keepdim=True)), dim=1)
 
     def _by_tiles(self, x: Tensor, plan: Plan) -> Tensor:
         return enlarge_by_tiles(
@@ -245,7 +248,5 @@ def load_esrgan(
 def _mixed(general: dict[str, Tensor], gentle: dict[str, Tensor], strength: float) -> dict[str, Tensor]:
     """strength * general + (1 - strength) * gentle, tensor by tensor."""
     if general.keys() != gentle.keys():
-        raise CheckpointMismatch(
-            "denoise_strength", missing=general.keys() - gentle.keys(), unexpected=gentle.keys() - general.keys()
-        )
+        raise CheckpointMismatch("the second checkpoint", "it has other names than the first and cannot be mixed")
     return {name: torch.lerp(gentle[name], tensor, strength) for name, tensor in general.items()}
