@@ -11,6 +11,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from pydantic import ValidationError
+
 from engine.logs import configure
 from engine.settings import Settings
 from engine.worker import Worker
@@ -31,8 +33,9 @@ def main() -> None:
     """Start the worker the way the environment and the command line ask for."""
     try:
         settings = Settings.from_env(os.environ)
-    except ValueError as error:
-        sys.exit(f"the environment is wrong: {error}")
+    except ValidationError as error:
+        wrong = (f"{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors())
+        sys.exit(f"the environment is wrong: {'; '.join(wrong)}")
     runpod = import_runpod()
     configure(settings)  # after the SDK, which configures the root logger while it is imported
     worker = Worker(settings)
