@@ -23,6 +23,8 @@ _FINEST = 10**9
 
 _LARGEST_TIMESCALE = 2**31 - 1
 _HAS_EDIT_LIST = ("mp4", "mov")
+_TELLS_ASPECT = ("h264", "hevc")
+"""Codecs that say the pixels' shape themselves. PyAV offers no way to have Matroska say it."""
 
 
 class VideoFile:
@@ -95,6 +97,11 @@ class VideoFile:
         context.color_primaries, context.color_trc = spec.colour.primaries, spec.colour.transfer
         context.colorspace, context.color_range = spec.colour.matrix, spec.colour.range
         context.thread_type = "AUTO"  # PyAV's default cuts pictures in slices, which costs x264 speed and quality
+        told = spec.container in _HAS_EDIT_LIST or self._codec in _TELLS_ASPECT
+        if spec.sample_aspect_ratio != 1 and not told:
+            shape = f"the pixels' shape {spec.sample_aspect_ratio} was lost"
+            text = f"{shape}: {self._codec} in {spec.container} cannot tell it, mp4 and mov can"
+            self.notes.append(Note("ASPECT_RATIO_LOST", text))
         if self._codec == "hevc" and spec.container in _HAS_EDIT_LIST:
             context.codec_tag = "hvc1"  # the tag that Apple's players insist on
         return stream

@@ -84,6 +84,11 @@ def test_the_sample_aspect_ratio_is_kept(container: str, tmp_path: Path) -> None
         assert file.streams.video[0].sample_aspect_ratio == Fraction(16, 11)
 
 
+def test_a_sample_aspect_ratio_that_webm_cannot_tell_is_told_to_the_caller(tmp_path: Path) -> None:
+    spec = spec_for("webm", sample_aspect_ratio=Fraction(16, 11))
+    assert [note.code for note in write(tmp_path / "out", spec, frames(3, spec.pixel))] == ["ASPECT_RATIO_LOST"]
+
+
 def test_hevc_in_mp4_bears_the_tag_that_players_want_and_its_index_in_front(tmp_path: Path) -> None:
     spec = spec_for("mp4", "hevc")
     write(tmp_path / "out.mp4", spec, frames(3, spec.pixel))
