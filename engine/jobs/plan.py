@@ -105,12 +105,10 @@ def _layout(request: UpscaleRequest, info: MediaInfo, container: str) -> tuple[s
     notes = []
     codec: str | None = request.codec
     depth: int = request.bit_depth
-    if info.raster.colour.hdr and container in HDR_CONTAINERS and depth == 8:
-        if codec is None and "bit_depth" not in request.model_fields_set:
-            codec, depth = "hevc", 10
-            notes.append(Note("HDR_KEPT", "the source is HDR, so the result is 10-bit HEVC; `bit_depth` overrides it"))
-        else:
-            notes.append(Note("HDR_IN_8_BITS", "the source is HDR and 8 bits show bands; ask for `bit_depth` 10"))
+    hdr = info.raster.colour.hdr
+    if hdr and codec is None and container in HDR_CONTAINERS and "bit_depth" not in request.model_fields_set:
+        codec, depth = "hevc", 10
+        notes.append(Note("HDR_KEPT", "the source is HDR, so the result is 10-bit HEVC; `bit_depth` overrides it"))
     alpha = info.raster.pixel.alpha
     codec = codec or default_codec(container, alpha=alpha)
     if alpha and container != "jpg" and not holds_alpha(container, codec):
@@ -118,7 +116,10 @@ def _layout(request: UpscaleRequest, info: MediaInfo, container: str) -> tuple[s
         notes.append(Note("ALPHA_DROPPED", f"{codec} in {container} holds no alpha; webm, mov with prores and png do"))
     if wrong := problems(container, codec, bit_depth=depth, alpha=alpha, crf=request.crf, preset=request.preset):
         raise InvalidInput(wrong)
-    return codec, choose_pixel(container, codec, depth, alpha), notes
+    pixel = choose_pixel(container, codec, depth, alpha)
+    if hdr and pixel.bits == 8:
+        notes.append(Note("HDR_IN_8_BITS", "the source is HDR and 8 bits show bands; mp4 with `bit_depth` 10 does not"))
+    return codec, pixel, notes
 
 
 def target_raster(source: Raster, size: Size, pixel: PixelFormat) -> Raster:

@@ -10,7 +10,7 @@ from typing import Any
 from engine.catalog import Model
 from engine.jobs.clock import Clock
 from engine.jobs.desk import Desk
-from engine.jobs.outputs import OutputFields
+from engine.jobs.plan import Outline
 from engine.jobs.requests import UpscaleRequest
 from engine.media.info import MediaInfo
 from engine.media.verify import OutputInfo
@@ -72,9 +72,16 @@ def links(delivered: Delivered) -> Reply:
     return {"result_url": delivered.url, "output_url": delivered.url} if delivered.url else {}
 
 
-def params(request: OutputFields) -> Reply:
-    """Every effective value, defaults included; neither addresses nor secrets."""
-    return request.model_dump(mode="json", exclude=HIDDEN, exclude_none=True)
+def params(request: UpscaleRequest, model: Model, plan: Outline) -> Reply:
+    """Every effective value, defaults and what was settled for this source included; neither addresses nor secrets."""
+    spec = plan.spec
+    return request.model_dump(mode="json", exclude=HIDDEN, exclude_none=True) | {
+        "model": model.name,
+        "output_format": spec.container,
+        "codec": spec.codec,
+        "bit_depth": spec.pixel.bits,
+        "filename": plan.filename,
+    }
 
 
 def metrics(desk: Desk, clock: Clock, frames: int) -> Reply:
@@ -104,14 +111,14 @@ def worker_facts() -> Reply:
     return {"version": VERSION, "revision": stamp.read_text().strip() if stamp.exists() else None}
 
 
-def upscale_reply(request: UpscaleRequest, model: Model, info: MediaInfo, rest: Reply) -> Reply:
+def upscale_reply(request: UpscaleRequest, model: Model, plan: Outline, rest: Reply) -> Reply:
     """The frame that a finished and an estimated upscale share."""
     return {
         "status": "completed",
         "action": "estimate" if request.dry_run else "upscale",
         "model": model.name,
-        "source": source_facts(info),
-        "params": params(request),
+        "source": source_facts(plan.info),
+        "params": params(request, model, plan),
         **rest,
         "worker": worker_facts(),
     }

@@ -67,7 +67,7 @@ def upscale(request: UpscaleRequest, job_id: str, desk: Desk, token: CancelToken
         if request.dry_run:
             estimate = services.estimate(upscaler, plan, options)
             notes = result.warnings(list(plan.notes))
-            return result.upscale_reply(request, model, info, {**estimate, "stages": clock.stages, "warnings": notes})
+            return result.upscale_reply(request, model, plan, {**estimate, "stages": clock.stages, "warnings": notes})
         with clock("process"):
             made = _process(request, source.path, plan, upscaler, options, scratch, token, progress)
         with clock("upload"):
@@ -90,7 +90,7 @@ def upscale(request: UpscaleRequest, job_id: str, desk: Desk, token: CancelToken
         "warnings": result.warnings([*plan.notes, *made.notes]),
     }
     desk.jobs_done += 1
-    reply = result.upscale_reply(request, model, info, facts)
+    reply = result.upscale_reply(request, model, plan, facts)
     _leave_record(reply, place, job_id, desk)
     return reply
 
@@ -130,7 +130,7 @@ def _process(
             progress.frames(done, plan.frames)
     if done != tally.count:
         raise Internal(f"{tally.count} frames went in and {done} came out")
-    tracks = len(plan.info.audio) if plan.spec.keep_audio else 0
+    tracks = writer.audio_tracks  # what it could not take, it has told in its warnings
     out = verify(path, plan.spec, frames=tally.count, duration=tally.duration, audio_tracks=tracks)
     return Made(path, out, upscaler.plan.as_reply(), (*reader.warnings, *writer.warnings, *upscaler.notes))
 
@@ -173,7 +173,7 @@ def _place(request: UpscaleRequest, desk: Desk) -> Place | None:
     place = desk.place(request)
     if place is not None:
         desk.deliverer.check(place)
-    elif request.output_format not in (None, *IMAGES):
+    elif (request.output_format or ("mp4" if request.media == "video" else "png")) not in IMAGES:
         raise _nowhere()
     return place
 

@@ -85,7 +85,7 @@ class Inside:
         output = reply["output"]
         if "base64" not in output:
             return Path(unquote(urlsplit(output["url"]).path))
-        path = self.folder / output["filename"]
+        path = self.folder / str(output["filename"])
         path.write_bytes(base64.b64decode(output["base64"]))
         return path
 
@@ -103,9 +103,9 @@ def inside(folder: Path, **settings: Any) -> Iterator[Inside]:
             "local_roots": (folder / "volume",),
             "output_dir": folder / "outputs",
             "scratch_dir": folder / "scratch",
-            "allowed_hosts": frozenset({web.host}),
             "device": "cpu",
             **settings,
+            "allowed_hosts": frozenset({web.host, *settings.get("allowed_hosts", ())}),
         }
         worker = Recorded(Settings(**given))
         hurried = Patience(tries=3, sleep=lambda seconds: None)

@@ -13,7 +13,7 @@ import av
 import pytest
 from PIL import Image
 
-from engine.jobs import run as job
+from engine.jobs.scratch import scratch_dir
 from engine.media.info import Ceilings
 from engine.media.probe import probe
 from tests.media import samples
@@ -382,7 +382,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Every write to files of that name in a job's folder fails as on a full disk, by a device that does just that."""
 
     def fill(name: str) -> None:
-        roomy = job.scratch_dir
+        roomy = scratch_dir
 
         @contextmanager
         def cramped(root: Path | None) -> Iterator[Path]:
@@ -390,7 +390,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
                 (folder / name).symlink_to("/dev/full")
                 yield folder
 
-        monkeypatch.setattr(job, "scratch_dir", cramped)
+        monkeypatch.setattr("engine.jobs.run.scratch_dir", cramped)
 
     return fill
 
