@@ -184,7 +184,8 @@ def even_required(container: str) -> bool:
 def choose_pixel(container: str, codec: str | None, bit_depth: int, alpha: bool) -> PixelFormat:
     """How frames must lie for that output. Raises InvalidInput for impossible pairs, naming the field and the way out.
 
-    ProRes is 10-bit whatever is asked below that; JPEG takes alpha and lays it on white.
+    It is the least depth that holds what is asked: ProRes has 10 bits for 8, PNG 16 for 10. JPEG takes alpha and lays
+    it on white.
     """
     wrong = problems(container, codec, bit_depth=bit_depth, alpha=alpha)
     if wrong:
@@ -219,8 +220,8 @@ def problems(
     if alpha and container != "jpg" and not holds_alpha(container, codec):
         text = f"{codec} in {container} holds no alpha; vp9 in webm or mkv and prores in mov or mkv do"
         return [*found, Problem("codec", text)]
-    depths = sorted({pixel.bits for pixel in pixels if pixel.alpha == alpha} | ({8} if codec == "prores" else set()))
-    if bit_depth not in depths:
+    depths = sorted({pixel.bits for pixel in pixels if pixel.alpha == alpha})
+    if bit_depth > depths[-1]:
         text = f"{codec}{' with alpha' if alpha else ''} is written with {_either(depths)} bits, not {bit_depth}"
         found.append(Problem("bit_depth", text))
     return found

@@ -5,7 +5,7 @@ output is interleaved and nothing piles up.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -76,10 +76,14 @@ class SubtitleTrack:
 
 
 class SideStreams:
-    """The tracks beside the pictures, on their way from one container to another."""
+    """The tracks beside the pictures, on their way from one container to another.
+
+    `silent` is, once finished, how many audio tracks had nothing to give.
+    """
 
     def __init__(self, path: Path, output: Any, container: str, *, keep_audio: bool, cut: bool) -> None:
         self.notes: list[Note] = []
+        self.silent = 0
         self._input = av.open(str(path), metadata_errors="replace")
         self._output = output
         self._container = container
@@ -87,6 +91,7 @@ class SideStreams:
         self._span = Span()
         self._length: Fraction | None = None
         self._tracks: dict[int, Track] = {}
+        self._heard: set[int] = set()
         self._waiting: Any = None
         self._packets: Iterator[Any] | None = None
         try:
@@ -125,15 +130,30 @@ class SideStreams:
             if until is not None and ticks is not None and ticks * packet.time_base > until:
                 self._waiting = packet
                 return
-            self._output.mux(list(self._tracks[packet.stream.index].feed(packet, self._span)))
+            index = packet.stream.index
+            self._mux(index, self._tracks[index].feed(packet, self._span))
 
     def finish(self, end: Fraction) -> None:
         """The last picture ends there. Hand over the rest, cut there if the pictures were cut."""
         if self._cut:
             self._span = Span(self._span.shift, self._span.begin, end)
         self.advance(end if self._cut else None)
-        for track in self._tracks.values():
-            self._output.mux(list(track.finish(self._span)))
+        for index, track in self._tracks.items():
+            self._mux(index, track.finish(self._span))
+        self._tell_silent()
+
+    def _mux(self, index: int, packets: Iterable[Any]) -> None:
+        given = list(packets)
+        if given:
+            self._heard.add(index)
+            self._output.mux(given)
+
+    def _tell_silent(self) -> None:
+        """Count the audio tracks that gave nothing: they end before the cut begins, or were empty all along."""
+        for number, stream in enumerate(self._input.streams.audio, 1):
+            if stream.index in self._tracks and stream.index not in self._heard:
+                self.silent += 1
+                self.notes.append(Note("AUDIO_SILENT", f"audio track {number} holds no sound beside these pictures"))
 
     def _take_audio(self, keep: bool) -> None:
         if not keep:

@@ -76,6 +76,8 @@ class VideoFile:
         if self._side is not None:
             self._side.finish(self._last_end)
             self._side.close()
+            if self._spec.container in _HAS_EDIT_LIST:  # whose muxer leaves out tracks without a packet
+                self.audio_tracks -= self._side.silent
         self._output.close()
 
     def abort(self) -> None:

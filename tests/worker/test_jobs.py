@@ -204,6 +204,11 @@ def test_a_picture_becomes_every_picture(shop: Inside, format: str | None, kind:
     assert (reply["output"]["content_type"], reply["output"]["frames"]) == (kind, 1)
 
 
+def test_a_deep_picture_keeps_its_depth_when_asked(shop: Inside) -> None:
+    reply = shop.upscale(source=picture(shop), bit_depth=10)
+    assert (reply["output"]["pixel_format"], reply["params"]["bit_depth"]) == ("rgb48le", 16)
+
+
 @pytest.mark.parametrize("format", ["mp4", "gif", "png_sequence"])
 def test_a_picture_becomes_a_video_of_one_frame(shop: Inside, format: str) -> None:
     reply = shop.upscale(source=picture(shop), output_format=format)
@@ -259,6 +264,14 @@ def test_a_clip_beyond_the_end_is_refused(shop: Inside) -> None:
 def test_audio_is_dropped_when_asked(shop: Inside) -> None:
     reply = shop.upscale(source=clip(shop, "sound.mp4", languages=("eng",)), audio="drop")
     assert (reply["output"]["audio_tracks"], reply["warnings"]) == (0, [])
+
+
+@pytest.mark.parametrize(("format", "tracks"), [("mp4", 0), ("mov", 0), ("mkv", 1), ("webm", 1)])
+def test_sound_that_ends_before_the_clip_is_told(shop: Inside, format: str, tracks: int) -> None:
+    source = samples.start_offset(shop.folder / "late.mp4", frames=4, languages=("eng",))  # the sound is over by then
+    reply = shop.upscale(source=shop.offer(source), output_format=format, max_frames=2)
+    assert reply["output"]["audio_tracks"] == tracks, reply
+    assert "AUDIO_SILENT" in [warning["code"] for warning in reply["warnings"]]
 
 
 def test_output_dims_are_exact_and_give_square_pixels(shop: Inside) -> None:
