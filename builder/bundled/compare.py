@@ -7,8 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from builder.bundled.degrade import halve, jpeg
 from builder.bundled.evaluate import bicubic, enlarger, photographs
-from builder.bundled.pictures import HELD_OUT, Picture, generator, text
-from builder.bundled.sheets import draw_palette, draw_sheet
+from builder.bundled.pictures import Picture
 from engine.models.esrgan.srvgg import SRVGG
 
 TITLES = ("half the size", "bicubic", "bundled model", "original")
@@ -30,14 +29,13 @@ CROPS = (
     Crop("chelsea", 116, 84),
     Crop("astronaut", 170, 70),
     Crop("motorcycle_left", 300, 240),
-    Crop("coffee", 330, 200, quality=85),
-    Crop("text", 100, 40),
+    Crop("page", 40, 60),
 )
 
 
 def comparison(model: SRVGG, crops: tuple[Crop, ...] = CROPS, zoom: int = 2) -> Image.Image:
     """One row per crop. Pictures are enlarged whole and cropped afterwards, as a customer would."""
-    pictures = {**dict(photographs()), "drawn text": drawn_text()}
+    pictures = dict(photographs())
     shown = crops[0].side * zoom
     size = len(TITLES) * (shown + GAP) - GAP, CAPTION + len(crops) * (shown + GAP) - GAP
     canvas = Image.new("RGB", size, "white")
@@ -57,11 +55,3 @@ def versions(model: SRVGG, truth: Picture, crop: Crop) -> list[Picture]:
     nearest = np.repeat(np.repeat(low, 2, 0), 2, 1)
     rows, columns = slice(crop.top, crop.top + crop.side), slice(crop.left, crop.left + crop.side)
     return [picture[rows, columns] for picture in (nearest, bicubic(low), enlarger(model)(low), truth)]
-
-
-def drawn_text(seed: int = 0) -> Picture:
-    """A page of text that no training run drew."""
-    rng = generator(seed, HELD_OUT, 10_000)
-    palette = draw_palette(rng)
-    page = text(rng, [draw_sheet(rng, 512, palette, 2)], palette, 2)
-    return np.asarray(page.resize((256, 256), Image.Resampling.LANCZOS))

@@ -37,7 +37,9 @@ class Recipe:
 
     feat: int = 32
     convs: int = 10
-    steps: int = 10_000
+    steps: int = 6_000
+    horizon: int = 10_000  # steps after which the cosine of the learning rate would reach nothing
+    cooling: int = 1_000  # last steps, over which the rate falls to nothing in a straight line
     batch: int = 16
     patch: int = 48  # pixels of the small side
     pictures: int = 2_000
@@ -127,10 +129,11 @@ class Run:
         self.step, self.seconds, self.loss = state["clock"]
 
     def _rate(self) -> float:
-        """A short rise, then half a cosine to nothing."""
+        """A short rise, half a cosine, and a straight fall that cuts it off."""
         recipe = self.recipe
         rise = min(1.0, (self.step + 1) / recipe.warmup)
-        return recipe.rate * rise * 0.5 * (1 + float(np.cos(np.pi * self.step / recipe.steps)))
+        fall = min(1.0, (recipe.steps - self.step) / max(recipe.cooling, 1))
+        return recipe.rate * rise * fall * 0.5 * (1 + float(np.cos(np.pi * min(self.step / recipe.horizon, 1.0))))
 
 
 def batch(pairs: Pairs, recipe: Recipe, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,15 @@ from safetensors import safe_open
 
 from builder.bundled import train as training
 from builder.bundled.evaluate import load
+from builder.bundled.pictures import STEPS, TRAINING, generator
+from builder.bundled.pool import Pairs, kept_pairs
 from builder.bundled.train import Recipe, digest, train
 
-SHORT = Recipe(feat=8, convs=2, steps=5, batch=4, patch=16, pictures=4, side=64, warmup=2)
+SHORT = Recipe(feat=8, convs=2, steps=5, batch=4, patch=16, pictures=4, side=64, warmup=2, horizon=8, cooling=2)
 
 
 @pytest.fixture(autouse=True)
-def _torch_as_found():
+def _torch_as_found() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -43,7 +46,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
 ) -> None:
     class Stop(Exception): ...
 
-    def stop_at_three(run: training.Run, pairs: training.Pairs) -> None:
+    def stop_at_three(run: training.Run, pairs: Pairs) -> None:
         if run.step == 3:
             raise Stop
         advance(run, pairs)
@@ -69,9 +72,9 @@ def test_the_file_says_what_it_came_from(first: tuple[str, Path]) -> None:
 
 
 def test_a_step_lowers_the_loss_of_its_batch(tmp_path: Path) -> None:
-    pairs = training.kept_pairs(tmp_path, 1, 0, 4, 64)
+    pairs = kept_pairs(tmp_path, 1, TRAINING, 4, 64)
     run = training.Run(SHORT, 1)
-    low, high = training.batch(pairs, SHORT, training.pictures.generator(1, training.pictures.STEPS, 0))
+    low, high = training.batch(pairs, SHORT, generator(1, STEPS, 0))
     before = training.charbonnier(run.model(low), high).item()
     for _ in range(5):
         run.advance(pairs)
