@@ -117,7 +117,11 @@ def _layout(request: UpscaleRequest, info: MediaInfo, container: str) -> tuple[s
     if wrong := problems(container, codec, bit_depth=depth, alpha=alpha, crf=request.crf, preset=request.preset):
         raise InvalidInput(wrong)
     pixel = choose_pixel(container, codec, depth, alpha)
-    if hdr and pixel.bits == 8:
+    if hdr and CONTAINERS[container].kind != "video":
+        notes.append(
+            Note("HDR_UNTAGGED", f"the source is HDR, which {container} cannot say: it will look flat and dim")
+        )
+    elif hdr and pixel.bits == 8:
         notes.append(Note("HDR_IN_8_BITS", "the source is HDR and 8 bits show bands; mp4 with `bit_depth` 10 does not"))
     return codec, pixel, notes
 
