@@ -145,12 +145,20 @@ class Residency(Generic[P]):
 def free_host_bytes() -> int:
     """Memory the host can still give: what the kernel calls available, below the container's own limit."""
     available = _table(Path("/proc/meminfo"))["MemAvailable:"] * 1024
+    return min([available, *_group_room()])
+
+
+def _group_room() -> Iterator[int]:
+    """What is left below the limits of control groups, of either version."""
     group = Path("/sys/fs/cgroup")
-    limit, used = _number(group / "memory.max"), _number(group / "memory.current")
-    if limit is None or used is None:
-        return available
-    cache = _table(group / "memory.stat").get("inactive_file", 0)  # given back by the kernel when it is needed
-    return min(available, limit - used + cache)
+    for folder, most, now, cache in (
+        (group, "memory.max", "memory.current", "inactive_file"),
+        (group / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        limit, used = _number(folder / most), _number(folder / now)
+        if limit is not None and used is not None:
+            # The kernel gives that part of its cache back when it is needed.
+            yield limit - used + _table(folder / "memory.stat").get(cache, 0)
 
 
 def _table(path: Path) -> dict[str, int]:
