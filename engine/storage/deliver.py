@@ -184,9 +184,10 @@ class _Job:
 def _inline(path: Path) -> Delivered:
     size = path.stat().st_size
     if size > INLINE_BYTES:
-        raise UploadFailed(
+        raise NoDestination(
             f"the result has {size:,} bytes; at most {INLINE_BYTES:,} fit into a reply",
             hint="name a bucket, a put_url or a volume as destination",
+            field="destination",
         )
     return Delivered("", inline=base64.b64encode(path.read_bytes()).decode())
 
