@@ -22,6 +22,7 @@ from engine.media.outputs import (
     size_problems,
 )
 from engine.notes import Note
+from engine.storage.names import safe_name
 
 BYTES_PER_PIXEL = 0.02  # a frugal guess of what an encoded pixel takes, to refuse only what cannot fit
 HDR_CONTAINERS = ("mp4", "mov", "mkv")
@@ -68,6 +69,10 @@ def outline(request: UpscaleRequest, model: Model, info: MediaInfo, name: str, m
     if wrong := size_problems(container, codec, size.width, size.height):
         raise InvalidInput(wrong)
     target = target_raster(info.raster, size, pixel)
+    aspect = info.sample_aspect_ratio if request.output_dims is None else Fraction(1)
+    if aspect != 1 and CONTAINERS[container].kind != "video":
+        text = f"the source's pixels are {aspect} as wide as high, and {container} knows only square ones"
+        notes.append(Note("ASPECT_RATIO_LOST", f"{text}; `output_dims` gives the size as it should be seen"))
     spec = OutputSpec(
         container=container,
         codec=codec,
@@ -77,14 +82,14 @@ def outline(request: UpscaleRequest, model: Model, info: MediaInfo, name: str, m
         colour=target.colour,
         fps=info.fps,
         time_base=info.time_base,
-        sample_aspect_ratio=info.sample_aspect_ratio if request.output_dims is None else Fraction(1),
+        sample_aspect_ratio=aspect,
         crf=request.crf,
         preset=request.preset,
         keep_audio=request.audio == "keep",
     )
     filename = request.filename or _filename(request, model, size, name, clip, info)
-    extension = CONTAINERS[container].extension
-    return Outline(info, clip, frames, target, spec, _suffixed(filename, extension), (*info.notes, *notes, *size.notes))
+    filename = safe_name(_suffixed(filename.strip(), CONTAINERS[container].extension))
+    return Outline(info, clip, frames, target, spec, filename, (*info.notes, *notes, *size.notes))
 
 
 def _demand_media(request: UpscaleRequest, info: MediaInfo) -> None:

@@ -36,7 +36,7 @@ def run(job: dict[str, Any], desk: Desk, token: CancelToken, sink: Sink) -> Repl
     """Carry one job to its reply. Raises JobError for what its caller can act on."""
     match parse(job):
         case UpscaleRequest() as request:
-            return upscale(request, str(job.get("id", "job")), desk, token, Progress(sink))
+            return upscale(request, str(job.get("id") or "job"), desk, token, Progress(sink))
         case GenerateRequest() as request:
             return services.generate(request, desk)
         case InfoRequest():

@@ -178,6 +178,13 @@ def test_what_the_source_s_reader_noted_comes_first() -> None:
     assert codes(plan(noted, output_dims=[64, 48], outscale=2)) == ["DEINTERLACED", "SIZE_OVERRIDDEN"]
 
 
+def test_pixels_that_are_not_square_are_told_where_they_cannot_be_kept() -> None:
+    wide = replace(VIDEO, sample_aspect_ratio=Fraction(4, 3))
+    assert codes(plan(wide, output_format="gif")) == ["ASPECT_RATIO_LOST"]
+    assert codes(plan(wide, output_format="gif", output_dims=[100, 40])) == []
+    assert codes(plan(wide)) == []
+
+
 # ---- Colour -----------------------------------------------------------------------------------------------------
 
 SMALL, LARGE = Size(640, 480), Size(1920, 1080)
@@ -220,6 +227,12 @@ def test_an_untagged_matrix_is_written_down_only_where_players_would_guess_anoth
 )
 def test_the_name_comes_from_the_request_and_the_source_alone(fields: dict[str, Any], name: str) -> None:
     assert plan(VIDEO, **fields).filename == name
+
+
+def test_the_name_in_the_reply_is_the_one_that_is_delivered() -> None:
+    assert plan(VIDEO, filename="  x  ").filename == "x.mp4"
+    long = plan(VIDEO, name="é" * 150 + ".mov").filename
+    assert len(long.encode()) <= 200 and long.endswith(".mp4")
 
 
 def test_a_source_without_a_name_still_gives_one() -> None:
