@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from engine.jobs.desk import Desk
 
 MAX_REPLY_BYTES = 1_000_000
+POST_SECONDS = 30
 Reply = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class Worker:
 
         def send(report: Report) -> None:
             if not token.is_set:
-                asyncio.run_coroutine_threadsafe(_post(job, report), loop).result()
+                asyncio.run_coroutine_threadsafe(_post(job, report), loop).result(POST_SECONDS)
 
         return stack.enter_context(Sender(send))
 
