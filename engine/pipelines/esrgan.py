@@ -28,6 +28,7 @@ __all__ = ["Esrgan", "EsrganOptions", "Estimate", "fastest_dtype", "load_esrgan"
 BATCH_PIXELS = 2**21  # of the source in one pass on a GPU, where small frames would leave it idle
 BATCH_FRAMES = 16
 WARM_EDGE = 64
+CODES_CPU, CODES_GPU = 0.5, 3.0  # copies of the result while it becomes codes: by bands, or whole
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +196,7 @@ class Esrgan:
             batch = 1 if self.device.type == "cpu" else min(max(BATCH_PIXELS // pixels, 1), BATCH_FRAMES)
         return list(
             ladder(
-                self._cost(source, target),
+                self._cost(source, target, options),
                 source.height,
                 source.width,
                 batch=batch,
@@ -210,18 +211,19 @@ class Esrgan:
         roomiest = [plan for plan in plans if plan.tile == 0] if options.tile == 0 else plans
         return choose(roomiest, options.free_bytes)
 
-    def _cost(self, source: Raster, target: Raster) -> Cost:
-        values: float = self.net.config.values_per_pixel
-        floor = 0
+    def _cost(self, source: Raster, target: Raster, options: EsrganOptions) -> Cost:
+        inside, floor = self.net.config.bytes_per_pixel(self.dtype.itemsize), 0
         if self.banded and isinstance(self.net, SRVGG):
-            values, floor = 0, band_bytes(self.net.config, source.width, self.dtype)
+            inside, floor = 0.0, band_bytes(self.net.config, source.width, self.dtype)
+        size = (self.scale * source.width, self.scale * source.height)
         return Cost(
-            values=values,
-            itemsize=self.dtype.itemsize,
+            inside=inside,
             floor=floor,
             scale=self.scale,
             channels=4 if source.pixel.alpha and target.pixel.alpha else 3,
-            target_ratio=target.width * target.height / (source.width * source.height),
+            ratio=target.width * target.height / (source.width * source.height),
+            copies=CODES_CPU if self.device.type == "cpu" else CODES_GPU,
+            resized=options.strength < 1 or (target.width, target.height) != size,
         )
 
 

@@ -8,6 +8,7 @@ from engine.spans import spans
 
 TILES = (2048, 1024, 768, 512, 384, 256, 192, 128, 96, 64)
 MIB = 2**20
+ALLOCATOR_SLACK = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +44,31 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A network's memory, and a job's around it.
+    """A network's memory, and a job's around it. Fitted to the resident memory of whole runs on a CPU (torch 2.13,
+    2026-11-21, both networks in both dtypes): from 1.0 to 1.9 of what was measured.
 
-    values: what lives at once inside the network, in numbers of the network's dtype for each pixel of its input.
-    floor: bytes that a pass takes whatever its size. scale: of the network. target_ratio: pixels of the result for
-    each pixel of the source. channels: 3, or 4 with alpha.
+    inside: bytes for each pixel that one pass of the network sees, its output not counted. floor: bytes a pass takes
+    whatever its height. scale: the network's. channels: 3, or 4 with alpha. ratio: pixels of the result for each of
+    the source. copies: of the result, in float32, that its conversion to codes makes. resized: whether the result is
+    of another size than the network's.
     """
 
-    values: float
-    itemsize: int
+    inside: float
     floor: int
     scale: int
     channels: int
-    target_ratio: float
+    ratio: float
+    copies: float
+    resized: bool
 
     def bytes(self, batch: int, height: int, width: int, tile: int, tile_pad: int, multiple: int = 1) -> int:
         """Peak bytes of one pass over `batch` frames, beyond the weights."""
         rows, columns = (_longest(n, tile, tile_pad, multiple) for n in (height, width))
-        inside = self.values * self.itemsize * rows * columns
-        enlarged = self.scale**2 + 2 * self.target_ratio  # the network's output; the clamped result and its codes
-        around = 4 * self.channels * (1 + enlarged) * height * width
-        return int(batch * (inside + around)) + self.floor
+        result = self.copies * self.ratio
+        if self.resized:
+            result += self.ratio + self.scale * self.ratio**0.5  # the resized picture, and one resized across only
+        around = 4 * self.channels * (1 + self.scale**2 + result) * height * width
+        return int(ALLOCATOR_SLACK * (batch * (self.inside * rows * columns + around) + self.floor))
 
 
 def ladder(

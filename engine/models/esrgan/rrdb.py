@@ -34,12 +34,11 @@ class RRDBConfig:
     def scale(self) -> int:
         return int(2**self.steps) // self.unshuffle
 
-    @property
-    def values_per_pixel(self) -> float:
-        """Values alive at once for each pixel of the input, in a dense block or at the enlarged size."""
+    def bytes_per_pixel(self, itemsize: int) -> float:
+        """Alive at once for each pixel of the input, the output aside: in a dense block, or at the enlarged size."""
         dense = 3 * self.feat + 2 * (self.feat + 4 * self.grow)
-        enlarged = 3 * self.feat * 4**self.steps
-        return float(max(dense, enlarged)) / self.unshuffle**2
+        enlarged = 2.25 * self.feat * 4**self.steps
+        return itemsize * float(max(dense, enlarged)) / self.unshuffle**2
 
 
 X4PLUS = RRDBConfig(blocks=23)

@@ -28,10 +28,9 @@ class SRVGGConfig:
         """Pixels of the input on each side that an output pixel depends on: one for each convolution."""
         return self.convs + 2
 
-    @property
-    def values_per_pixel(self) -> int:
-        """Values alive at once for each pixel of the input: a convolution's two sides and an activation of it."""
-        return 3 * self.feat
+    def bytes_per_pixel(self, itemsize: int) -> float:
+        """Alive at once for each pixel of the input, the output aside: a layer's two sides, or the output's parts."""
+        return float(max(2 * self.feat * itemsize, (4 + itemsize) * self.colours * self.scale**2))
 
 
 ANIMEVIDEO_V3 = SRVGGConfig(feat=64, convs=16, scale=4)
