@@ -44,6 +44,9 @@ def main(case: str) -> None:
     source, target = Raster(width, height, RGB24), Raster(int(width * scale), int(height * scale), YUV420P)
     frames = [Frame((np.zeros((height, width, 3), np.uint8) + i,), Fraction(i)) for i in range(batch)]
     options = EsrganOptions(free_bytes=2**40, batch_size=batch, tile=tile)
+    tiny = Raster(16, 16, RGB24)  # so that libraries are loaded and threads have begun
+    small = Frame((np.zeros((16, 16, 3), np.uint8),), Fraction(0))
+    list(upscaler([small], tiny, Raster(int(16 * scale), int(16 * scale), YUV420P), options))
     upscaler.warm()
     before = resident()
     for _ in upscaler(frames, source, target, options):
