@@ -11,6 +11,8 @@ from typing import Any
 
 import av
 
+from engine.media.opening import open_container
+
 _RATIONALS = 10  # red, green, blue, white as x, y; then least and most luminance
 
 
@@ -37,7 +39,7 @@ class StaticHdr:
 def read(path: Path) -> StaticHdr:
     """What the file's first picture says; empty where it says nothing or cannot be decoded."""
     try:
-        with av.open(str(path)) as source:
+        with open_container(path) as source:
             frame: Any = next(source.decode(video=0), None)
             side = {} if frame is None else {data.type.name: bytes(data) for data in frame.side_data}
     except av.error.FFmpegError:

@@ -10,6 +10,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from engine.errors import SourceUnsupported
+from engine.media.limits import MAX_SIDE
 
 DEMUXERS = ",".join(
     ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi,flv,asf,mpegts,mpeg,mpegvideo,ogg,mxf,yuv4mpegpipe,ivf,dv")
@@ -22,8 +23,8 @@ ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 _NOT_FOOTAGE = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
-def open_container(path: Path, max_pixels: int) -> InputContainer:
-    """Open for reading. No URL, other file or playlist is followed, whatever the content says.
+def open_container(path: Path, max_pixels: int = MAX_SIDE**2) -> InputContainer:
+    """Open a source for reading. No URL, other file or playlist is followed, whatever the content says.
 
     Frames above `max_pixels` are not decoded, not even to learn about the stream. Raises av.FFmpegError.
     """

@@ -14,6 +14,7 @@ from typing import Any
 import av
 
 from engine.media.audio import CopiedTrack, EncodedTrack, Span, Track, can_copy, carry_tags
+from engine.media.opening import open_container
 from engine.media.outputs import CONTAINERS
 from engine.notes import Note
 
@@ -84,7 +85,7 @@ class SideStreams:
     def __init__(self, path: Path, output: Any, container: str, *, keep_audio: bool, cut: bool) -> None:
         self.notes: list[Note] = []
         self.silent = 0
-        self._input = av.open(str(path), metadata_errors="replace")
+        self._input = open_container(path)
         self._output = output
         self._container = container
         self._cut = cut

@@ -29,6 +29,11 @@ class Source:
         """True if the pictures are a part of the source: the output then begins at zero."""
         return self.clip != Clip()
 
+    @property
+    def has_tracks(self) -> bool:
+        """False for pictures and animations, which hold nothing beside what is seen."""
+        return self.info.kind == "video" and not self.info.animated
+
 
 class Sink(Protocol):
     """A file being written. Made open; then any number of `write`, then either `finish` or `abort`."""

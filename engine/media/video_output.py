@@ -47,7 +47,7 @@ class VideoFile:
         )
         self._stream = self._open_stream()
         self._side: SideStreams | None = None
-        if source is not None:
+        if source is not None and source.has_tracks:
             self._side = SideStreams(
                 source.path, self._output, spec.container, keep_audio=spec.keep_audio, cut=source.cut
             )
