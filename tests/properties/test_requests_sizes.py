@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.jobs.upscale_fields import UpscaleFields
 from engine.jobs.sizes import Size, target_size
+from engine.jobs.upscale_fields import UpscaleFields
 
 edge = st.integers(1, 20_000)
 bound = st.integers(16, 32_768)

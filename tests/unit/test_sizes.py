@@ -4,8 +4,8 @@ import pytest
 
 from engine.errors import InvalidInput
 from engine.jobs.requests import parse
-from engine.jobs.upscale_fields import UpscaleFields
 from engine.jobs.sizes import Size, target_size
+from engine.jobs.upscale_fields import UpscaleFields
 
 LIMIT = 8192 * 8192
 
