@@ -24,6 +24,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     model = evaluate.load(options.file)
     for title, quality in (("bicubic down-sampling", None), ("and JPEG of quality 85", 85)):
         print(evaluate.table(title, evaluate.score_photographs(model, quality)), end="\n\n")
+    halved, degraded = evaluate.held_out_gain(model, options.seed), evaluate.held_out_degraded_gain(model, options.seed)
+    print(f"gain on held-out drawings: {halved:+.2f} dB, degraded as in training: {degraded:+.2f} dB")
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -46,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("evaluate", help="print PSNR on photographs, bicubic against the network")
     command.add_argument("file", type=Path, nargs="?", default=DEFAULT_FILE)
+    command.add_argument("--seed", type=int, default=1, help="the training's, so that held-out drawings are held out")
     command.set_defaults(command=_evaluate)
 
     command = commands.add_parser("compare", help="draw crops: enlarged by bicubic, by the network, and the truth")
