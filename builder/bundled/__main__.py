@@ -34,7 +34,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m builder.bundled", description=main.__doc__ or __doc__)
+    parser = argparse.ArgumentParser(prog="python -m builder.bundled", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("train", help="train the network on procedural pictures; takes up where it stopped")
