@@ -9,6 +9,7 @@ from engine.errors import InvalidInput, Problem
 from engine.frames import Colour, PixelFormat, Raster
 from engine.jobs.requests import UpscaleRequest
 from engine.jobs.sizes import Size, target_size
+from engine.jobs.upscale_fields import foreign_fields
 from engine.media.info import Clip, MediaInfo
 from engine.media.outputs import (
     CONTAINERS,
@@ -25,6 +26,7 @@ from engine.notes import Note
 from engine.storage.names import safe_name
 
 BYTES_PER_PIXEL = 0.02  # a frugal guess of what an encoded pixel takes, to refuse only what cannot fit
+LONGEST_STEM = 60  # characters of the source's name that the result's keeps, so that what follows is not cut off
 HDR_CONTAINERS = ("mp4", "mov", "mkv")
 
 
@@ -89,7 +91,14 @@ def outline(request: UpscaleRequest, model: Model, info: MediaInfo, name: str, m
     )
     filename = request.filename or _filename(request, model, size, name, clip, info)
     filename = safe_name(_suffixed(filename.strip(), CONTAINERS[container].extension))
-    return Outline(info, clip, frames, target, spec, filename, (*info.notes, *notes, *size.notes))
+    notes = [*info.notes, *_ignored(request, model), *notes, *size.notes]
+    return Outline(info, clip, frames, target, spec, filename, tuple(notes))
+
+
+def _ignored(request: UpscaleRequest, model: Model) -> list[Note]:
+    """A note for every field that was given and means nothing to the model."""
+    given = sorted(request.model_fields_set & foreign_fields(model.family))
+    return [Note("FIELD_IGNORED", f"`{name}` means nothing to {model.name}, so it was ignored") for name in given]
 
 
 def _demand_media(request: UpscaleRequest, info: MediaInfo) -> None:
@@ -118,7 +127,8 @@ def _layout(request: UpscaleRequest, info: MediaInfo, container: str) -> tuple[s
     codec = codec or default_codec(container, alpha=alpha)
     if alpha and container != "jpg" and not holds_alpha(container, codec):
         alpha = False
-        notes.append(Note("ALPHA_DROPPED", f"{codec} in {container} holds no alpha; webm, mov with prores and png do"))
+        text = f"{codec} in {container} holds no alpha, so the picture lies on black"
+        notes.append(Note("ALPHA_DROPPED", f"{text}; webm, mov with prores and png keep it"))
     if wrong := problems(container, codec, bit_depth=depth, alpha=alpha, crf=request.crf, preset=request.preset):
         raise InvalidInput(wrong)
     pixel = choose_pixel(container, codec, depth, alpha)
@@ -139,7 +149,7 @@ def target_raster(source: Raster, size: Size, pixel: PixelFormat) -> Raster:
     """
     if source.pixel.model == pixel.model:
         target = Raster(size.width, size.height, pixel, source.colour)
-        if target.matrix == source.matrix:
+        if pixel.model == "rgb" or target.matrix == source.matrix:
             return target
         return replace(target, colour=replace(source.colour, matrix=source.matrix))
     if pixel.model == "yuv":
@@ -152,7 +162,7 @@ def _filename(request: UpscaleRequest, model: Model, size: Size, name: str, clip
 
     Made from the request and the source alone, so that a repeated job overwrites its own result.
     """
-    stem = PurePosixPath(name).stem or "result"
+    stem = PurePosixPath(name).stem[:LONGEST_STEM] or "result"
     seconds = float(info.expected_frames(clip) / info.fps) if info.fps else 0.0
     colour = request.color_correction if model.family == "seedvr2" else "none"
     return (

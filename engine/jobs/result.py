@@ -12,6 +12,7 @@ from engine.jobs.clock import Clock
 from engine.jobs.desk import Desk
 from engine.jobs.plan import Outline
 from engine.jobs.requests import UpscaleRequest
+from engine.jobs.upscale_fields import foreign_fields
 from engine.media.info import MediaInfo
 from engine.media.verify import OutputInfo
 from engine.notes import Note
@@ -75,7 +76,8 @@ def links(delivered: Delivered) -> Reply:
 def params(request: UpscaleRequest, model: Model, plan: Outline) -> Reply:
     """Every effective value, defaults and what was settled for this source included; neither addresses nor secrets."""
     spec = plan.spec
-    return request.model_dump(mode="json", exclude=HIDDEN, exclude_none=True) | {
+    hidden = HIDDEN | foreign_fields(model.family)
+    return request.model_dump(mode="json", exclude=hidden, exclude_none=True) | {
         "model": model.name,
         "output_format": spec.container,
         "codec": spec.codec,

@@ -29,6 +29,31 @@ EDGE: JsonDict = {
 }
 
 
+OF_FAMILY = {  # fields that mean something to one family of models alone
+    "seedvr2": frozenset(
+        {
+            "temporal_overlap",
+            "temporal",
+            "uniform_batch_size",
+            "prepend_frames",
+            "input_noise_scale",
+            "latent_noise_scale",
+            "color_correction",
+            "vae_tiling",
+            "vae_quality",
+            "vae_tile_size",
+            "vae_tile_overlap",
+        }
+    ),
+    "esrgan": frozenset({"denoise_strength", "tile", "tile_pad"}),
+}
+
+
+def foreign_fields(family: str) -> frozenset[str]:
+    """Fields that models of `family` do not know."""
+    return frozenset().union(*(fields for name, fields in OF_FAMILY.items() if name != family))
+
+
 class UpscaleFields(ModelField):
     """Upscale"""
 

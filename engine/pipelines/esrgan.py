@@ -157,8 +157,8 @@ class Esrgan:
     ) -> list[Frame]:
         with torch.inference_mode():
             x = to_rgb(frames, source, self.device, torch.float32)
-            if not target.pixel.alpha:
-                x = x[:, :3]
+            if not target.pixel.alpha and x.shape[1] == 4:
+                x = x[:, :3] * x[:, 3:]  # laid on black: what lies under transparent pixels is anything
             size = target.height, target.width
             y = self._enlarge(x, plan)
             if y.shape[2:] != size or strength < 1:

@@ -136,6 +136,16 @@ def test_odd_sizes_are_mirrored_for_networks_that_unshuffle(size: tuple[int, int
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
 
 
+def test_alpha_that_the_target_cannot_hold_is_laid_on_black() -> None:
+    pixels = np.full((16, 16, 4), 200, np.uint8)
+    pixels[..., 3] = np.where(np.arange(16) < 8, 255, 0)
+    source = Raster(16, 16, RGBA32)
+    plain = replace(ROOMY, strength=0.0)
+    (out,) = pipeline()([Frame((pixels,), Fraction(0))], source, Raster(32, 32, RGB24), plain)
+    assert out.planes[0][:, :12].min() >= 195
+    assert out.planes[0][:, 20:].max() <= 5
+
+
 def test_alpha_goes_through_the_network_as_a_grey_picture() -> None:
     source = Raster(16, 12, RGBA32)
     (frame,) = stream(source, 1)

@@ -178,6 +178,11 @@ def test_what_the_source_s_reader_noted_comes_first() -> None:
     assert codes(plan(noted, output_dims=[64, 48], outscale=2)) == ["DEINTERLACED", "SIZE_OVERRIDDEN"]
 
 
+def test_a_field_that_means_nothing_to_the_model_is_told() -> None:
+    made = plan(VIDEO, color_correction="wavelet", tile=256)
+    assert [note.message for note in made.notes] == ["`color_correction` means nothing to bundled, so it was ignored"]
+
+
 def test_pixels_that_are_not_square_are_told_where_they_cannot_be_kept() -> None:
     wide = replace(VIDEO, sample_aspect_ratio=Fraction(4, 3))
     assert codes(plan(wide, output_format="gif")) == ["ASPECT_RATIO_LOST"]
