@@ -1,6 +1,5 @@
 """The reply's shape: facts of the source, of the result and of how it came about, as the contract names them."""
 
-import resource
 from dataclasses import asdict
 from datetime import UTC
 from functools import cache
@@ -16,6 +15,7 @@ from engine.jobs.upscale_fields import foreign_fields
 from engine.media.info import MediaInfo
 from engine.media.verify import OutputInfo
 from engine.notes import Note
+from engine.residency import MIB, peak_host_bytes
 from engine.storage.deliver import Delivered
 from engine.version import VERSION
 
@@ -95,7 +95,7 @@ def metrics(desk: Desk, clock: Clock, frames: int) -> Reply:
         "total_time": clock.total,
         "frames_per_second": round(frames / process, 3) if process else None,
         "peak_vram_mb": desk.residency.peak_vram_mb(),
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_rss_mb": peak_host_bytes() // MIB,
         "gpu": desk.residency.report()["name"],
         "cold": desk.jobs_done == 0,
     }
