@@ -1,5 +1,6 @@
 """Names of models, and where their files are looked for."""
 
+import hashlib
 import re
 import tomllib
 from pathlib import Path
@@ -30,6 +31,13 @@ def test_digests_and_sizes_have_the_form_of_digests_and_sizes() -> None:
     for file in {file for model in models() for file in model.files}:
         assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256), file.name
         assert file.bytes is None or file.bytes > 200, file.name
+
+
+def test_the_bundled_file_is_the_one_in_the_catalog() -> None:
+    model = find("bundled")
+    assert model is not None
+    (path,) = locate(model, []).paths.values()
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == model.files[0].sha256
 
 
 def test_every_published_file_has_an_address() -> None:
