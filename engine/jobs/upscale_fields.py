@@ -47,11 +47,13 @@ OF_FAMILY = {  # fields that mean something to one family of models alone
     ),
     "esrgan": frozenset({"denoise_strength", "tile", "tile_pad"}),
 }
+OF_MIXED = frozenset({"denoise_strength"})  # of those, what only a model mixed from two checkpoints knows
 
 
-def foreign_fields(family: str) -> frozenset[str]:
-    """Fields that models of `family` do not know."""
-    return frozenset().union(*(fields for name, fields in OF_FAMILY.items() if name != family))
+def foreign_fields(family: str, mixed: bool = False) -> frozenset[str]:
+    """Fields that a model of `family` does not know; `mixed` is one made of two checkpoints."""
+    own = OF_FAMILY.get(family, frozenset()) - (frozenset() if mixed else OF_MIXED)
+    return frozenset().union(*OF_FAMILY.values()) - own
 
 
 class UpscaleFields(ModelField):

@@ -21,6 +21,7 @@ from engine.jobs.requests import (
     WarmRequest,
     parse,
 )
+from engine.jobs.upscale_fields import OF_FAMILY, foreign_fields
 
 CLIP = "https://example.com/clip.mp4"
 
@@ -267,6 +268,16 @@ def test_addresses_of_every_transport_are_taken(address: str) -> None:
 def test_half_a_character_is_no_text() -> None:
     assert refused(source="a\ud800", filename="b\udfff").keys() == {"source", "filename"}
     assert refused(prompt="\ud83d").keys() == {"prompt"}
+
+
+# ---- fields of one kind of model
+
+
+def test_only_a_mixed_model_knows_denoise_strength() -> None:
+    assert "denoise_strength" in foreign_fields("esrgan")
+    assert foreign_fields("esrgan", mixed=True) == OF_FAMILY["seedvr2"]
+    assert foreign_fields("seedvr2", mixed=True) == foreign_fields("seedvr2") == OF_FAMILY["esrgan"]
+    assert foreign_fields("wan") == OF_FAMILY["seedvr2"] | OF_FAMILY["esrgan"]
 
 
 # ---- contradictions
