@@ -18,7 +18,8 @@ Task = Literal["upscale", "t2v", "i2v", "v2v"]
 DATA = Path(__file__).parent / "data"
 SUFFIXES = (".safetensors", ".gguf", ".pth", ".pt")
 LONGEST_SHOWN = 60
-# A job may name a family instead of a model: the first of that family that the worker offers is meant.
+# A job may name a family instead of a model: the first of that family that the worker offers is meant, a published
+# model before our own, which nobody means by another's name.
 FAMILIES = {"seedvr2": "seedvr2", "wan": "wan", "wan2.1": "wan", "real-esrgan": "esrgan", "realesrgan": "esrgan"}
 
 
@@ -118,7 +119,8 @@ def resolve_model(name: str | None, offered: Sequence[str], task: Task = "upscal
         return _first(able, f"no model here does {_verb(task)}", baked)
     family = FAMILIES.get(name.strip().casefold())
     if family is not None:
-        return _first([m for m in able if m.family == family], f"no {family} model here does {_verb(task)}", baked)
+        kin = sorted((m for m in able if m.family == family), key=lambda m: m.files[0].url is None)
+        return _first(kin, f"no {family} model here does {_verb(task)}", baked)
     model = find(name)
     if model is None:
         raise UnknownModel(f"{_unknown(name)}; {_offer(baked)}", field="model")

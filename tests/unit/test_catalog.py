@@ -98,6 +98,12 @@ def test_a_family_means_its_first_model_here() -> None:
     assert resolve_model("SeedVR2", ["bundled", "seedvr2_ema_7b_fp16"]).name == "seedvr2_ema_7b_fp16"
 
 
+def test_a_family_means_a_published_model_before_the_bundled_one() -> None:
+    offered = ["bundled", "realesr-animevideov3", "RealESRGAN_x4plus"]
+    assert resolve_model("RealESRGAN", offered).name == "realesr-animevideov3"
+    assert resolve_model("real-esrgan", ["bundled"]).name == "bundled"
+
+
 def test_generating_without_a_model_for_it_is_not_baked() -> None:
     with pytest.raises(ModelNotBaked, match="no model here does text to video; this worker offers `bundled`"):
         resolve_model(None, ["bundled"], "t2v")
