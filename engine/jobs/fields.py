@@ -177,18 +177,39 @@ def _integral(value: Any) -> Any:
 
 
 def _nested(model: type[Fields], values: dict[str, Any], name: str, written: str, problems: list[Problem]) -> bool:
-    """Read the object `values[name]` in place, as the shape that shares most names with it. True when it is wrong."""
+    """Read the object `values[name]` in place, as the shape most like it. True when it is wrong."""
     shapes = [m for m in members(model.model_fields[name].annotation) if isinstance(m, type) and issubclass(m, Fields)]
     given = values[name]
     if not shapes or not isinstance(given, Mapping):
         return False
-    shape = max(shapes, key=lambda s: sum(key in names(s) for key in given) if len(given) < 100 else 0)
+    shape = max(shapes, key=lambda s: _likeness(s, given))
     try:
-        values[name] = read(shape, given)
+        values[name] = read(shape, given, lambda key: _of_another_shape(key, shape, shapes, given))
     except InvalidInput as error:
         problems += [Problem(f"{written}.{p.field}", p.text) for p in error.problems]
         return True
     return False
+
+
+def _shared(shape: type[Fields], given: Mapping[Any, Any]) -> list[str]:
+    """The names in `given` that `shape` knows."""
+    known = names(shape)
+    return [key for key, value in given.items() if key in known and value is not None] if len(given) < 100 else []
+
+
+def _likeness(shape: type[Fields], given: Mapping[Any, Any]) -> tuple[int, int]:
+    """How many of the names a shape knows, and how many of those it cannot do without."""
+    shared, known = _shared(shape, given), names(shape)
+    return len(shared), sum(shape.model_fields[known[key]].is_required() for key in shared)
+
+
+def _of_another_shape(
+    key: str, shape: type[Fields], shapes: Iterable[type[Fields]], given: Mapping[Any, Any]
+) -> str | None:
+    shared = _shared(shape, given)
+    if not shared or not any(key in names(other) for other in shapes):
+        return None
+    return f"it does not go with {listed((f'`{n}`' for n in shared), 'and')}"
 
 
 def _first_by_field(error: ValidationError) -> dict[str, ErrorDetails]:

@@ -388,6 +388,15 @@ def test_a_wrong_destination_names_its_part(destination: object, blamed: str) ->
     assert blamed in refused(source=CLIP, destination=destination)
 
 
+def test_a_part_of_another_destination_is_told_what_it_does_not_go_with() -> None:
+    assert refused(source=CLIP, destination={"key": "x", "volume": "sub"}) == {
+        "destination.key": "unknown field `key`; it does not go with `volume`"
+    }
+    assert refused(source=CLIP, destination={"bucket": None, "key": "x", "put_url": "https://a/b"}) == {
+        "destination.key": "unknown field `key`; it does not go with `put_url`"
+    }
+
+
 def test_s3_config_stands_beside_the_input() -> None:
     config = {
         "accessId": "AKIAEXAMPLE",
