@@ -44,10 +44,14 @@ def refused(address: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Resolves names and refuses those that lead inside; `allowed` holds the exempt, as `host` or `host:port`."""
+    """Resolves names and refuses those that lead inside; `allowed` holds the exempt, as `host` or `host:port`.
+
+    blamed: the job's field that its addresses come from.
+    """
 
     allowed: frozenset[str] = frozenset()
     resolve: Resolve = field(default=resolve)
+    blamed: str = "source"
 
     def addresses(self, host: str, port: int) -> list[str]:
         """The addresses that may be dialled for a name. Raises SourceBlocked, socket.gaierror."""
@@ -59,12 +63,13 @@ class Guard:
                 f"{host} leads to a private, loopback, link-local or otherwise reserved address; "
                 "only public addresses are fetched from and delivered to",
                 hint="the operator may list test hosts in ALLOWED_HOSTS",
+                field=self.blamed,
             )
         return found
 
-    def check(self, url: str, field: str = "source") -> None:
+    def check(self, url: str) -> None:
         """Look at a URL before it is used. Raises InvalidInput, SourceBlocked, socket.gaierror."""
-        host, port = host_and_port(url, field)
+        host, port = host_and_port(url, self.blamed)
         self.addresses(host, port)
 
     def _exempt(self, host: str, port: int) -> bool:

@@ -3,7 +3,7 @@
 import base64
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -46,7 +46,7 @@ class Deliverer:
         key = settings.gcs_credentials_json
         self._gcs_key = key.get_secret_value() if key else None
         self._roots = settings.roots
-        self._guard = Guard(settings.allowed_hosts, resolve)
+        self._guard = Guard(settings.allowed_hosts, resolve, "destination.put_url")
         self._patience = patience or Patience(tries=3, first=1.0)
 
     def check(self, place: Place) -> None:
@@ -144,7 +144,7 @@ class Deliverer:
         return Delivered(link, job.expires_at(), place.bucket, key)
 
     def _access(self, place: S3Place) -> Access:
-        access = place.access(self._guard)
+        access = place.access(replace(self._guard, blamed="s3Config.endpointUrl"))
         if access.guard and access.endpoint:
             endpoint, guard = access.endpoint, access.guard
             self._retried(lambda: put.check_url(guard, endpoint))

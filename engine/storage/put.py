@@ -32,7 +32,7 @@ def check_url(guard: Guard, url: str) -> None:
     if end and end < datetime.now(UTC):
         raise NoDestination("the presigned URL of the destination has expired", field=_FIELD)
     try:
-        guard.check(url, _FIELD)
+        guard.check(url)
     except OSError as error:
         raise Transient(f"{host_and_port(url)[0]} could not be found") from error
 

@@ -61,6 +61,7 @@ def test_one_refused_address_among_many_refuses_the_name() -> None:
     assert caught.value.code == "SOURCE_BLOCKED"
     assert "rebind.example" in caught.value.message
     assert "10.0.0.1" not in caught.value.message
+    assert caught.value.field == "source"
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f000001", "017700000001"])

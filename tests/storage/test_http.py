@@ -199,8 +199,9 @@ def test_redirects_are_followed_five_times(fetcher: Fetcher, web: Server, scratc
 )
 def test_a_redirect_inside_is_blocked(fetcher: Fetcher, web: Server, scratch: Path, target: str) -> None:
     url = web.script("/c.mp4", answer(302, Location=target))
-    with pytest.raises(SourceBlocked):
+    with pytest.raises(SourceBlocked) as caught:
         fetcher.fetch(url, scratch)
+    assert caught.value.field == "source"
     assert len(web.seen) == 1
     assert not list(scratch.iterdir())
 

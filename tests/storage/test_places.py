@@ -320,10 +320,11 @@ def test_an_expired_presigned_url_is_refused_before_the_work(
 
 def test_a_presigned_url_inside_is_blocked_before_and_during_the_work(deliverer: Deliverer, result: Path) -> None:
     for url in ("http://169.254.169.254/x", "http://localhost:9/x", "https://[::1]/x"):
-        with pytest.raises(SourceBlocked):
+        with pytest.raises(SourceBlocked) as before:
             deliverer.check(PutPlace(url))
-        with pytest.raises(SourceBlocked):
+        with pytest.raises(SourceBlocked) as during:
             deliver(deliverer, result, PutPlace(url))
+        assert before.value.field == during.value.field == "destination.put_url"
 
 
 def test_a_name_that_cannot_be_resolved_fails_the_check(settings: Settings, naps: list[float]) -> None:

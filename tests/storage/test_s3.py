@@ -339,8 +339,9 @@ def test_s3_config_is_honoured_but_its_endpoint_must_be_public(
     config = {"accessId": "key", "accessSecret": "hunter2", "bucketName": "films", "endpointUrl": bucket.url("/films")}
     place = destination(None, config, settings)
     assert isinstance(place, S3Place)
-    with pytest.raises(SourceBlocked):
+    with pytest.raises(SourceBlocked) as caught:
         Deliverer(settings).check(place)
+    assert caught.value.field == "s3Config.endpointUrl"
     with pytest.raises(SourceBlocked):
         deliver(Deliverer(settings), result(tmp_path, b"x"), place)
     assert bucket.seen == []
@@ -360,8 +361,9 @@ def test_a_callers_endpoint_is_guarded_where_it_is_dialled_too(
     place = destination(None, config | {"endpointUrl": f"http://rebind.example:{bucket.server_port}"}, settings)
     assert place is not None
     deliverer = Deliverer(settings, resolve=lambda host, port: next(answers, ["127.0.0.1"]))
-    with pytest.raises(SourceBlocked):
+    with pytest.raises(SourceBlocked) as caught:
         deliverer.check(place)
+    assert caught.value.field == "s3Config.endpointUrl"
     assert bucket.seen == []
 
 
