@@ -300,7 +300,12 @@ def stamped(kind: str, age: timedelta, seconds: int) -> str:
     [
         (stamped("Amz", timedelta(hours=2), 3600), NoDestination),
         (stamped("Goog", timedelta(hours=2), 3600), NoDestination),
-        ("Expires=1000000000&Signature=x", NoDestination),
+        ("AWSAccessKeyId=k&Expires=1000000000&Signature=x", NoDestination),
+        ("GoogleAccessId=k&Expires=1000000000", NoDestination),
+        ("expires=3600", None),
+        ("Expires=tomorrow&Signature=x", None),
+        ("Expires=99999999999999999999&Signature=x", None),
+        ("Signature=x", None),
         ("X-Amz-Date=yesterday&X-Amz-Expires=60", InvalidInput),
         ("X-Amz-Date=20260101T000000Z", InvalidInput),
         (stamped("Amz", timedelta(hours=2), 86_400), None),
