@@ -18,11 +18,16 @@ class Object(NamedTuple):
     key: str
 
 
+def is_bucket(name: str) -> bool:
+    """True for what can be a bucket's name, with S3 or with Google."""
+    return _BUCKET.fullmatch(name) is not None
+
+
 def bucket_object(address: str, field: str = "source", *, key_needed: bool = True) -> Object:
     """Take `s3://bucket/key` or `gs://bucket/key` apart; the key is taken as it stands. Raises InvalidInput."""
     scheme, _, rest = address.partition("://")
     bucket, _, key = rest.partition("/")
-    if not _BUCKET.fullmatch(bucket) or (key_needed and not key.strip("/")):
+    if not is_bucket(bucket) or (key_needed and not key.strip("/")):
         raise InvalidInput(
             [Problem(field, f"is not of the form {scheme}://bucket/{'key' if key_needed else 'prefix'}")]
         )
@@ -45,7 +50,7 @@ def google_object(url: str) -> Object | None:
         bucket = host.removesuffix(f".{_GOOGLE}")
     else:
         return None
-    return Object(bucket, path) if _BUCKET.fullmatch(bucket) and path.strip("/") else None
+    return Object(bucket, path) if is_bucket(bucket) and path.strip("/") else None
 
 
 def query_of(url: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from engine.errors import InvalidInput, Problem
 from engine.settings import Settings
 from engine.storage.addresses import Guard, host_and_port
-from engine.storage.buckets import bucket_object
+from engine.storage.buckets import bucket_object, is_bucket
 from engine.storage.names import safe_key, safe_name
 from engine.storage.s3 import Access, split_endpoint
 
@@ -63,6 +63,11 @@ class FolderPlace:
 class InlinePlace:
     """The reply itself."""
 
+
+_BUCKET_RULE = (
+    "must be a bucket's bare name: letters, digits, dots, hyphens and underscores, "
+    "at least three, with a letter or digit at both ends"
+)
 
 Place = S3Place | GcsPlace | PutPlace | FolderPlace | InlinePlace
 
@@ -155,12 +160,13 @@ def _configured(config: Mapping[str, Any]) -> S3Place:
         host_and_port(endpoint.url, "s3Config.endpointUrl")
     if not endpoint.bucket:
         problems.append(Problem("s3Config.bucketName", "is missing"))
+    elif not is_bucket(endpoint.bucket):
+        problems.append(Problem("s3Config.bucketName", _BUCKET_RULE))
     if problems or not endpoint.bucket:
         raise InvalidInput(problems)
-    name, prefix = bucket_object(f"s3://{endpoint.bucket}/{endpoint.prefix}", "s3Config.bucketName", key_needed=False)
     return S3Place(
-        name,
-        safe_key(prefix, "s3Config.endpointUrl") if prefix else "",
+        endpoint.bucket,
+        safe_key(endpoint.prefix, "s3Config.endpointUrl") if endpoint.prefix else "",
         endpoint=endpoint.url,
         access_key=given["accessId"],
         secret_key=given["accessSecret"],

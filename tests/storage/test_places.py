@@ -123,6 +123,15 @@ def test_a_broken_s3_config_names_its_field(settings: Settings, change: dict[str
     assert "hunter2" not in str(caught.value.reply())
 
 
+@pytest.mark.parametrize("name", ["../x", "s3://films", "films/cut", "my films", "ab"])
+def test_a_wrong_bucket_name_is_told_what_one_looks_like(settings: Settings, name: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        destination(None, CONFIG | {"bucketName": name}, settings)
+    (problem,) = caught.value.problems
+    assert problem.field == "s3Config.bucketName"
+    assert problem.text.startswith("must be a bucket's bare name: letters, digits,")
+
+
 def test_the_local_folder_gets_the_result_and_its_json(
     settings: Settings, tmp_path: Path, result: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
