@@ -154,7 +154,7 @@ class UpscaleFields(ModelField):
     )
     tile_pad: int = Field(10, ge=0, le=256, description="Real-ESRGAN: pixels of surroundings that each tile sees")
 
-    @field_validator("height", "width", mode="before")
+    @field_validator("resolution", "height", "width", mode="before")
     @classmethod
     def _digits(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value, re.ASCII) else value

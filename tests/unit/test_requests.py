@@ -223,10 +223,10 @@ def test_a_whole_number_may_be_written_with_a_point() -> None:
     assert "batch_size" in refused(source=CLIP, batch_size=5.5)
 
 
-def test_digits_in_a_text_are_numbers_only_for_height_and_width() -> None:
-    request = upscale(res_h="2160", res_w="3840")
-    assert (request.height, request.width) == (2160, 3840)
-    assert "resolution" in refused(source=CLIP, resolution="1080")
+def test_digits_in_a_text_are_numbers_only_for_sizes() -> None:
+    request = upscale(res_h="2160", res_w="3840", resolution="1080")
+    assert (request.height, request.width, request.resolution) == (2160, 3840, 1080)
+    assert refused(source=CLIP, resolution="8", batch_size="5").keys() == {"resolution", "batch_size"}
 
 
 def test_a_resolution_may_be_a_word() -> None:
