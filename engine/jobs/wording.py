@@ -23,6 +23,8 @@ def shown(value: object) -> str:
             return "null"
         case bool():
             return "true" if value else "false"
+        case "true" | "false":
+            return f'the text `"{value}"`'
         case str():
             return f"`{brief(value)}`" if value else "an empty text"
         case int() if abs(value) > LARGEST_SHOWN:
