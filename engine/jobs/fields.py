@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, Literal, TypeVar, get_origin
+from typing import Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from engine.errors import InvalidInput, Problem
-from engine.jobs.wording import brief, kind, listed, members, rule, shown
+from engine.jobs.wording import brief, choices, kind, listed, members, rule, shown
 
 OURS = "ours"
 MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps exactly
@@ -167,7 +167,7 @@ def _tidy(field: FieldInfo, value: Any) -> Any:
         return _integral(value)
     if isinstance(value, list):
         return tuple(_integral(part) for part in value) if len(value) <= FEW else value
-    if isinstance(value, str) and len(value) <= 32 and any(get_origin(m) is Literal for m in members(field.annotation)):
+    if isinstance(value, str) and len(value) <= 32 and choices(field):
         return value.strip().lower()
     return value
 
@@ -229,7 +229,10 @@ def _problem(
     if name not in values:
         return Problem(as_written, f"is required: {field.description or rule(field)}")
     value = values[name]
-    return Problem(as_written, f"must be {rule(field)}, not {shown(value) if field.repr else kind(value)}")
+    what = shown(value) if field.repr else kind(value)
+    near = nearest(value, choices(field)) if isinstance(value, str) and field.repr else []
+    advice = f"; did you mean `{near[0]}`?" if near else ""
+    return Problem(as_written, f"must be {rule(field)}, not {what}{advice}")
 
 
 def _remaining(model: type[M], values: Mapping[str, Any]) -> M | None:

@@ -65,6 +65,12 @@ def rule(field: FieldInfo) -> str:
     return listed(_rules(field.annotation, tuple(field.metadata)))
 
 
+def choices(field: FieldInfo) -> list[str]:
+    """The words that a field accepts."""
+    literals = (member for member in members(field.annotation) if get_origin(member) is Literal)
+    return [option for literal in literals for option in get_args(literal)]
+
+
 def listed(words: Iterable[str], last: str = "or") -> str:
     """`a, b or c`."""
     *most, end = words

@@ -203,11 +203,11 @@ def test_a_field_of_another_action_is_told_so() -> None:
 
 
 def test_all_wrong_fields_are_told_at_once_by_the_names_that_were_used() -> None:
-    told = refused(url=5, res_h="tall", crf=99, batch_size=2.5, colour="lab", codec="h265", seed=True)
+    told = refused(url=5, res_h="tall", crf=99, batch_size=2.5, colour="lab", codec="theora", seed=True)
     assert told.keys() == {"url", "res_h", "crf", "batch_size", "colour", "codec", "seed"}
     assert told["crf"] == "must be a whole number from 0 to 51, not 99"
     assert told["batch_size"] == "must be `auto` or a whole number from 1 to 4096, not 2.5"
-    assert told["codec"] == "must be `h264`, `hevc`, `av1`, `vp9` or `prores`, not `h265`"
+    assert told["codec"] == "must be `h264`, `hevc`, `av1`, `vp9` or `prores`, not `theora`"
     assert told["seed"] == "must be a whole number from 0 to 9007199254740991, not true"
     assert told["res_h"] == "must be a whole number from 16 to 32768, not `tall`"
 
@@ -242,6 +242,14 @@ def test_a_resolution_may_be_a_word() -> None:
 
 def test_a_choice_may_be_written_in_capitals() -> None:
     assert upscale(codec="HEVC", output_format="MKV").codec == "hevc"
+
+
+def test_a_choice_written_wrong_is_told_the_nearest_one() -> None:
+    told = refused(source=CLIP, color_fix="wavelett", resolution="1081p", batch_size="Autom", destination="inlin")
+    assert told["color_fix"].endswith("or `none`, not `wavelett`; did you mean `wavelet`?")
+    assert told["resolution"].endswith("not `1081p`; did you mean `1080p`?")
+    assert told["batch_size"].endswith("not `autom`; did you mean `auto`?")
+    assert "inlin`" not in told["destination"]
 
 
 def test_output_dims_are_two_whole_numbers() -> None:
