@@ -23,7 +23,7 @@ def shown(value: object) -> str:
             return "null"
         case bool():
             return "true" if value else "false"
-        case "true" | "false":
+        case str() if value.lower() in ("true", "false"):
             return f'the text `"{value}"`'
         case str():
             return f"`{brief(value)}`" if value else "an empty text"

@@ -212,10 +212,10 @@ def test_all_wrong_fields_are_told_at_once_by_the_names_that_were_used() -> None
     assert told["res_h"] == "must be a whole number from 16 to 32768, not `tall`"
 
 
-def test_a_text_that_reads_like_a_boolean_is_told_from_one() -> None:
-    assert refused(source=CLIP, dry_run="true") == {
-        "dry_run": 'must be `true` or `false`, not the text `"true"`',
-    }
+@pytest.mark.parametrize("text", ["true", "False"])
+def test_a_text_that_reads_like_a_boolean_is_told_from_one(text: str) -> None:
+    told = refused(source=CLIP, dry_run=text)
+    assert told == {"dry_run": f'must be `true` or `false`, not the text `"{text}"`'}
 
 
 @pytest.mark.parametrize("value", [True, "3", float("nan"), float("inf"), -float("inf"), [], {}, 10**400])
