@@ -13,13 +13,12 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import cached_property
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.errors import Internal
 from engine.jobs.cancel import CancelToken
@@ -44,6 +43,8 @@ class Worker:
         self._settings = settings
         self._slot = asyncio.Lock()
         self._engine = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._poll: asyncio.Task[Any] | None = None  # the SDK's, which asks for jobs
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._opened = False
         self._leaving = False
         self._exit_code = 0
@@ -101,18 +102,19 @@ class Worker:
 
         def send(report: Report) -> None:
             if not token.is_set:
-                asyncio.run_coroutine_threadsafe(_post(job, report), loop).result(POST_SECONDS)
+                post = asyncio.wait_for(_post(job, report), POST_SECONDS)  # given up for good: it must not come late
+                asyncio.run_coroutine_threadsafe(post, loop).result()
 
         return stack.enter_context(Sender(send))
 
     def gate(self, current: int) -> int:
         """How many jobs to hold: 1 once the weights are in, 0 when leaving. Called by the SDK's loop; never raises."""
-        if not self._opened:
-            self._opened = True
+        if self._poll is None:
+            self._poll, self._loop = asyncio.current_task(), asyncio.get_running_loop()
             signal.signal(signal.SIGTERM, self._on_signal)  # the SDK sets its own only just before its loop starts
             signal.signal(signal.SIGINT, self._on_signal)
             self._open()
-        return 0 if self._leaving else 1
+        return 0 if self._leaving and not jobs_held() else 1
 
     def _open(self) -> None:
         """Load the default model before the first job is taken; a worker that cannot must not take any."""
@@ -122,31 +124,49 @@ class Worker:
             log.info("ready for jobs: engine and weights took %.2f s", time.monotonic() - began)
         except (Exception, SystemExit) as error:
             log.critical("no jobs will be taken: %s", error, exc_info=error)
-            self._leave_after_job(1)
+            self._exit(1)
+        self._opened = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         log.info("%s: leaving as soon as no job is running", signal.Signals(number).name)
+        if not self._opened:
+            self._exit(0)
         self._leave_after_job(0)
 
     def _leave_after_job(self, code: int) -> None:
-        """Take no more jobs; leave when the one that is running, if any, has been answered."""
+        """Take no more jobs; leave when the one that is running, if any, has been answered. From any thread."""
         self._exit_code = max(self._exit_code, code)
-        if not self._leaving:
+        if not self._leaving and self._loop is not None:
             self._leaving = True
-            threading.Thread(target=self._leave, name="leave", daemon=True).start()
+            self._loop.call_soon_threadsafe(self._hang_up)
 
-    def _leave(self) -> None:
-        """End the process with its open polls, which the SDK would wait for: the platform keeps those jobs queued."""
-        from runpod.serverless.modules.worker_state import JobsProgress
+    def _hang_up(self) -> None:
+        """In the loop, once no job runs: break off the poll, so that the platform keeps what is queued, and leave.
 
-        while JobsProgress().get_job_count():  # a job is taken off this list only after its result was sent
-            time.sleep(0.02)
-        for child in multiprocessing.active_children():  # the heartbeat would outlive us and report the worker alive
+        The SDK itself would wait for the poll's end, and drop a job that came with it.
+        """
+        assert self._loop is not None and self._poll is not None
+        if jobs_held():
+            self._loop.call_later(0.02, self._hang_up)
+            return
+        self._poll.add_done_callback(lambda poll: self._exit(self._exit_code))
+        self._poll.cancel()
+
+    def _exit(self, code: int) -> NoReturn:
+        """End this process and the heartbeat, which would outlive it and report the worker alive."""
+        for child in multiprocessing.active_children():
             child.kill()
             child.join(1)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        os._exit(self._exit_code)
+        os._exit(code)
+
+
+def jobs_held() -> int:
+    """How many jobs the SDK has taken and not yet answered; each is counted until its result was sent."""
+    from runpod.serverless.modules.worker_state import JobsProgress
+
+    return int(JobsProgress().get_job_count())
 
 
 async def _post(job: dict[str, Any], report: Report) -> None:

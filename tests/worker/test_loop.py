@@ -7,6 +7,8 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from tests.worker.conftest import Bench, until
 
 BROKEN = Path(__file__).with_name("broken_device.py")
@@ -88,6 +90,26 @@ def test_an_idle_worker_leaves_at_once_and_its_queue_is_untouched(bench: Bench) 
     assert time.monotonic() - began < 2
     job = bench.submit(action="info")
     assert bench.platform.status(job)["status"] == "IN_QUEUE"
+
+
+@pytest.mark.parametrize("milliseconds", [20, 60])
+def test_a_job_that_comes_with_the_signal_is_either_run_or_left_in_the_queue(bench: Bench, milliseconds: int) -> None:
+    worker = bench.start()
+    until(lambda: bench.takes() > 0)
+    worker.send_signal(signal.SIGTERM)
+    time.sleep(milliseconds / 1000)
+    job = bench.submit(action="info")
+    assert worker.wait(10) == 0
+    assert bench.platform.status(job)["status"] in ("IN_QUEUE", "COMPLETED")
+
+
+def test_a_worker_that_is_still_loading_leaves_at_once(bench: Bench) -> None:
+    worker = bench.start()
+    until(lambda: bool(bench.platform.requests("ping")))
+    worker.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert worker.wait(5) == 0
+    assert time.monotonic() - began < 2
 
 
 def test_a_busy_worker_finishes_its_job_before_it_leaves(bench: Bench) -> None:

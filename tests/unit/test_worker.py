@@ -1,0 +1,67 @@
+"""The engine slot without a platform: no report comes late, no job starts beside another."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from engine import worker
+from engine.settings import Settings
+from engine.worker import Worker
+
+ON_PLATFORM = Settings(runpod_webhook_get_job="http://127.0.0.1:9/job-take/x")
+
+
+def test_a_report_that_hangs_is_given_up_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    async def hang(job: object, report: object) -> None:
+        await asyncio.sleep(0.3)
+        order.append("report")
+
+    def run(job: object, token: object, sink: Any) -> dict[str, Any]:
+        sink({"stage": "process", "progress": 1})
+        return {}
+
+    async def main() -> None:
+        await slot.handle({"id": "a", "input": {}})
+        order.append("result")
+        await asyncio.sleep(0.5)
+
+    slot = Worker(ON_PLATFORM)
+    monkeypatch.setattr(worker, "POST_SECONDS", 0.05)
+    monkeypatch.setattr(worker, "_post", hang)
+    monkeypatch.setattr(slot, "_run", run)
+    asyncio.run(main())
+    assert order == ["result"]
+
+
+def test_a_cancelled_job_holds_the_slot_until_its_thread_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    started, go = threading.Event(), threading.Event()
+
+    def run(job: dict[str, Any], token: Any, sink: object) -> dict[str, Any]:
+        order.append(f"{job['id']} began")
+        started.set()
+        if job["id"] == "a":
+            go.wait(5)
+            token.check()
+        return {}
+
+    async def main() -> None:
+        first = asyncio.create_task(slot.handle({"id": "a"}))
+        await asyncio.to_thread(started.wait, 5)
+        second = asyncio.create_task(slot.handle({"id": "b"}))
+        for _ in range(2):  # being asked twice changes nothing
+            first.cancel()
+            await asyncio.sleep(0.05)
+        assert not first.done() and order == ["a began"]
+        go.set()
+        await asyncio.wait([first, second])
+        assert first.cancelled() and second.result() == {}
+
+    slot = Worker(ON_PLATFORM)
+    monkeypatch.setattr(slot, "_run", run)
+    asyncio.run(main())
+    assert order == ["a began", "b began"]
