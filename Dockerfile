@@ -32,6 +32,9 @@ WORKDIR /app
 RUN mkdir outputs && chown worker outputs
 COPY test_input.json handler.py ./
 COPY engine ./engine
+# What replies call `worker.revision`: --build-arg REVISION=$(git rev-parse --short HEAD)
+ARG REVISION=
+RUN test -z "${REVISION}" || echo "${REVISION}" > REVISION
 # A network volume mounted by the platform belongs to root: there, run with --user root.
 USER worker
 CMD ["python", "-u", "handler.py"]

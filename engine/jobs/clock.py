@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from engine.errors import JobError
 from engine.jobs.progress import Progress
 
 
@@ -20,7 +19,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Time the block as stage `name`; a JobError that leaves it carries that name."""
+        """Time the block as stage `name`; an error that leaves it carries that name as its `stage`."""
         self._progress.stage(name)
         stage = {"name": name, "status": "running", "duration": 0.0}
         self.stages.append(stage)
@@ -28,8 +27,10 @@ class Clock:
         try:
             yield
             stage["status"] = "success"
-        except JobError as error:
-            error.stage = error.stage or name
+        except Exception as error:
+            stage["status"] = "failed"
+            if getattr(error, "stage", None) is None:
+                error.stage = name  # type: ignore[attr-defined]
             raise
         finally:
             stage["duration"] = round(self._now() - began, 3)

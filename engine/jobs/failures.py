@@ -26,6 +26,12 @@ def as_job_error(error: BaseException, job_id: str) -> JobError:
     """The failure a caller is told; what is not theirs goes to the log with its traceback."""
     if isinstance(error, JobError):
         return error
+    told = _told(error, job_id)
+    told.stage = getattr(error, "stage", None)  # which the clock left there
+    return told
+
+
+def _told(error: BaseException, job_id: str) -> JobError:
     log.error("job failed", exc_info=error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return OutOfMemory(

@@ -101,6 +101,16 @@ def _ignored(request: UpscaleRequest, model: Model) -> list[Note]:
     return [Note("FIELD_IGNORED", f"`{name}` means nothing to {model.name}, so it was ignored") for name in given]
 
 
+def demand_possible(request: UpscaleRequest) -> None:
+    """Refuse, before a source is fetched, what none could make right. Raises InvalidInput."""
+    container = request.output_format or ("mp4" if request.codec else None)
+    if container is None:
+        return
+    wrong = problems(container, request.codec, bit_depth=request.bit_depth, crf=request.crf, preset=request.preset)
+    if wrong:
+        raise InvalidInput(wrong)
+
+
 def _demand_media(request: UpscaleRequest, info: MediaInfo) -> None:
     if request.media not in ("auto", info.kind):
         raise InvalidInput([Problem("media", f"is `{request.media}`, but the source is {_article(info)} {info.kind}")])

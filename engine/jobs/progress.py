@@ -17,7 +17,14 @@ Sink = Callable[[Report], None]
 log = logging.getLogger(__name__)
 
 # The part of the whole, in percent, that each stage of a job takes up: frames are what takes the time.
-STAGES = {"preflight": (0, 1), "download": (1, 8), "load": (8, 10), "process": (10, 94), "upload": (94, 100)}
+STAGES = {
+    "preflight": (0, 1),
+    "download": (1, 7),
+    "probe": (7, 8),
+    "load": (8, 10),
+    "process": (10, 94),
+    "upload": (94, 100),
+}
 
 
 class Progress:

@@ -19,7 +19,7 @@ from engine.residency import MIB, peak_host_bytes
 from engine.storage.deliver import Delivered
 from engine.version import VERSION
 
-HIDDEN = {"source", "source_base64", "image", "image_base64", "video", "video_base64", "destination", "s3_config"}
+HIDDEN = {"source", "source_base64", "destination", "s3_config"}
 Reply = dict[str, Any]
 
 
@@ -109,7 +109,7 @@ def warnings(notes: list[Note]) -> list[Reply]:
 @cache
 def worker_facts() -> Reply:
     """Version and, where the build left it, revision of this worker."""
-    stamp = Path(__file__).parents[1] / "REVISION"
+    stamp = Path(__file__).parents[2] / "REVISION"
     return {"version": VERSION, "revision": stamp.read_text().strip() if stamp.exists() else None}
 
 

@@ -16,7 +16,7 @@ from engine.jobs.cancel import CancelToken
 from engine.jobs.clock import Clock
 from engine.jobs.desk import Desk
 from engine.jobs.outputs import IMAGES
-from engine.jobs.plan import Outline, outline
+from engine.jobs.plan import Outline, demand_possible, outline
 from engine.jobs.progress import Progress, Sink
 from engine.jobs.requests import GenerateRequest, InfoRequest, OffloadRequest, UpscaleRequest, WarmRequest, parse
 from engine.jobs.result import Reply
@@ -54,9 +54,11 @@ def upscale(request: UpscaleRequest, job_id: str, desk: Desk, token: CancelToken
     with scratch_dir(desk.settings.scratch_dir) as scratch, ExitStack() as stack:
         with clock("preflight"):
             model = desk.model(request.model)
+            demand_possible(request)
             place = None if request.dry_run else _place(request, desk)
         with clock("download"):
             source = desk.fetch(request, scratch, token.check, progress.part)
+        with clock("probe"):
             info = probe(source.path, desk.ceilings)
             plan = outline(request, model, info, source.name, desk.settings.max_output_pixels)
             place = place or _inline(request, plan)

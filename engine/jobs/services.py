@@ -11,8 +11,8 @@ from engine.jobs.requests import GenerateRequest, WarmRequest
 from engine.jobs.result import worker_facts
 from engine.media.outputs import CODECS, CONTAINERS
 from engine.pipelines.esrgan import Esrgan, EsrganOptions
+from engine.residency import MIB
 
-MIB = 2**20
 Reply = dict[str, Any]
 
 
@@ -82,7 +82,12 @@ def _model_facts(desk: Desk, model: Model) -> Reply:
 
 
 def _loaded(desk: Desk) -> list[str]:
-    return [str(key[0]) if isinstance(key, tuple) else str(key) for key in desk.residency.loaded]
+    return [_model_name(key) for key in desk.residency.loaded]
+
+
+def _model_name(key: object) -> str:
+    """The model that a pipeline of `Desk.upscaler` was loaded for."""
+    return str(key[0]) if isinstance(key, tuple) else str(key)
 
 
 def warm(request: WarmRequest, desk: Desk) -> Reply:
@@ -107,7 +112,7 @@ def offload(desk: Desk) -> Reply:
     return {
         "status": "completed",
         "action": "offload",
-        "offloaded": [str(key[0]) if isinstance(key, tuple) else str(key) for key in gone],
+        "offloaded": [_model_name(key) for key in gone],
         "freed_mb": freed // MIB,
         "gpu": desk.residency.report(),
         "worker": worker_facts(),

@@ -54,7 +54,7 @@ def test_an_error_carries_the_innermost_stage(clock: Clock, watch: Watch) -> Non
         watch.now += 3
         raise DiskFull("the disk is full")
     assert caught.value.stage == "download"
-    assert clock.stages == [{"name": "download", "status": "running", "duration": 3}]
+    assert clock.stages == [{"name": "download", "status": "failed", "duration": 3}]
 
 
 def test_an_error_that_knows_its_stage_keeps_it(clock: Clock) -> None:

@@ -7,7 +7,9 @@ import math
 import pytest
 
 from engine.errors import Internal, InvalidInput, Problem
+from engine.jobs.clock import Clock
 from engine.jobs.failures import as_job_error, device_lost
+from engine.jobs.progress import Progress
 from engine.worker import MAX_REPLY_BYTES, fit_to_send
 
 
@@ -21,6 +23,14 @@ def test_an_unknown_error_hides_its_text() -> None:
 
 def test_a_full_disk_is_named() -> None:
     assert as_job_error(OSError(errno.ENOSPC, "No space left"), "j").code == "DISK_FULL"
+
+
+def test_an_error_of_ours_says_in_which_stage_it_came() -> None:
+    clock = Clock(Progress(lambda report: None))
+    with pytest.raises(ZeroDivisionError) as caught, clock("process"):
+        raise ZeroDivisionError
+    assert as_job_error(caught.value, "j").stage == "process"
+    assert clock.stages[0]["status"] == "failed"
 
 
 def test_memory_that_ran_out_is_named() -> None:

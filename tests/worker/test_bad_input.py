@@ -412,7 +412,7 @@ def test_a_result_that_cannot_fit_is_refused_before_the_work(shop: Inside, monke
         patch.setattr("engine.jobs.scratch.shutil.disk_usage", lambda folder: SimpleNamespace(free=100))
         reply = shop.upscale(source="clip.mp4", destination="inline")
     assert_refused(shop, reply, "DISK_FULL", "disk has 0 MB left", retryable=True)
-    assert {report["stage"] for report in shop.worker.reports} == {"preflight", "download"}
+    assert {report["stage"] for report in shop.worker.reports} == {"preflight", "download", "probe"}
     assert_fit(shop)
 
 

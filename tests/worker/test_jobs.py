@@ -86,7 +86,7 @@ def test_an_estimate_plans_and_makes_nothing(shop: Inside, how: Fields) -> None:
     before = sorted(shop.folder.glob("outputs/**/*"))
     reply = shop.upscale(source=clip(shop, frames=12), outscale=3, output_format="mkv", codec="hevc", **how)
     assert (reply["status"], reply["action"]) == ("completed", "estimate")
-    assert stages(reply) == ["preflight", "download", "load"]
+    assert stages(reply) == ["preflight", "download", "probe", "load"]
     estimate = reply["estimate"]
     assert (estimate["frames_in"], estimate["frames_out"]) == (12, 12)
     assert (estimate["width"], estimate["height"]) == (192, 144)
@@ -325,8 +325,8 @@ def test_a_video_without_a_destination_is_refused_before_anything_is_fetched(pla
 
 def test_what_turns_out_to_be_a_video_is_refused_before_the_model_runs(platform: Inside) -> None:
     reply = platform.upscale(source=clip(platform))
-    assert (reply["code"], reply["stage"]) == ("NO_DESTINATION", "download")
-    assert {report["stage"] for report in platform.worker.reports} == {"preflight", "download"}
+    assert (reply["code"], reply["stage"]) == ("NO_DESTINATION", "probe")
+    assert {report["stage"] for report in platform.worker.reports} == {"preflight", "download", "probe"}
     assert platform.leftovers() == []
 
 
@@ -468,6 +468,17 @@ def test_params_hold_every_effective_value(shop: Inside) -> None:
     assert "source" not in params and "destination" not in params
 
 
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [({"output_format": "webm", "codec": "h264"}, "codec"), ({"bit_depth": 10, "codec": "vp9"}, "bit_depth")],
+)
+def test_an_impossible_output_is_refused_before_the_source_is_fetched(
+    shop: Inside, fields: dict[str, Any], named: str
+) -> None:
+    reply = shop.upscale(source="https://example.com/never-asked-for.mp4", **fields)
+    assert (reply["code"], reply["field"], reply["stage"]) == ("INVALID_INPUT", named, "preflight")
+
+
 def test_params_tell_what_hdr_made_of_the_defaults(shop: Inside) -> None:
     source = shop.offer(samples.hdr10(shop.folder / "hdr.mkv", frames=2))
     params = shop.upscale(source=source)["params"]
@@ -503,7 +514,7 @@ def test_the_reply_has_the_contract_s_parts_and_is_small(shop: Inside) -> None:
         "result_url",
         "output_url",
     } <= set(reply)
-    assert stages(reply) == ["preflight", "download", "load", "process", "upload"]
+    assert stages(reply) == ["preflight", "download", "probe", "load", "process", "upload"]
     assert all(stage["status"] == "success" and stage["duration"] >= 0 for stage in reply["stages"])
     assert reply["metrics"]["frames_per_second"] > 0 and reply["metrics"]["peak_rss_mb"] > 50
     assert reply["source"]["fps"] == reply["output"]["fps"] == "25"

@@ -22,7 +22,14 @@ def test_a_job_comes_back_with_a_file_and_its_facts(bench: Bench) -> None:
     output = done["output"]
     assert (output["output"]["width"], output["output"]["height"]) == (128, 96)
     assert (output["output"]["frames"], output["output"]["audio_tracks"]) == (12, 1)
-    assert [stage["name"] for stage in output["stages"]] == ["preflight", "download", "load", "process", "upload"]
+    assert [stage["name"] for stage in output["stages"]] == [
+        "preflight",
+        "download",
+        "probe",
+        "load",
+        "process",
+        "upload",
+    ]
     assert {stage["status"] for stage in output["stages"]} == {"success"}
     result = Path(output["output"]["url"].removeprefix("file://"))
     assert result.stat().st_size == output["output"]["bytes"]
