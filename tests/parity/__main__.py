@@ -5,11 +5,14 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal, get_args
 
 from safetensors.torch import load_file
 
 from tests.parity import esrgan  # noqa: F401  # registers its kinds
 from tests.parity.rows import CannotCheck, Row, check_for
+
+Verdict = Literal["ok", "failed", "skipped"]
 
 
 def goldens(folders: Iterable[Path]) -> Iterator[Path]:
@@ -34,24 +37,24 @@ def check(path: Path) -> list[Row]:
     return list(run(path.stem, tensors, json.loads(sidecar.read_text()) if sidecar.exists() else {}))
 
 
-def report(path: Path, known_only: bool) -> bool:
-    """Print the rows of one golden; whether it may count as good."""
+def report(path: Path, known_only: bool) -> Verdict:
+    """Print the rows of one golden."""
     try:
         rows = check(path)
     except CannotCheck as error:
         print(f"{path.stem:44} skipped: {error}")
-        return True
+        return "skipped"
     except LookupError:
         if not known_only:
             print(f"{path.stem:44} unknown kind")
-        return known_only
+        return "skipped" if known_only else "failed"
     except Exception as error:  # a crash is that golden's failure and must not hide the others
         print(f"{path.stem:44} failed: {type(error).__name__}: {error}")
-        return False
+        return "failed"
     for row in rows:
         verdict = "ok" if row.ok else "FAILED"
         print(f"{row.name:44} {row.error:10.2e} {row.relative:10.2e} {row.tolerance:10.0e}  {verdict}", flush=True)
-    return bool(rows) and all(row.ok for row in rows)
+    return "ok" if rows and all(row.ok for row in rows) else "failed"
 
 
 def main(arguments: list[str]) -> int:
@@ -60,10 +63,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--known-only", action="store_true", help="pass over goldens of kinds that have no check yet")
     options = parser.parse_args(arguments)
     print(f"{'name':44} {'max error':>10} {'relative':>10} {'tolerance':>10}")
-    good = [report(path, options.known_only) for path in goldens(options.folders)]
-    failed = good.count(False)
-    print(f"{len(good)} goldens, {failed} failed")
-    return 1 if failed or not good else 0
+    verdicts = [report(path, options.known_only) for path in goldens(options.folders)]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in get_args(Verdict))
+    print(f"{len(verdicts)} goldens: {counts}")
+    return 1 if "failed" in verdicts or not verdicts else 0
 
 
 if __name__ == "__main__":
