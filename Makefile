@@ -25,6 +25,7 @@ check: .venv/test
 bench: .venv/test
 	.venv/bin/python -m benchmarks.road
 	.venv/bin/python -m benchmarks.esrgan
+	.venv/bin/python -m benchmarks.memory
 	.venv/bin/python -m benchmarks.start
 
 .venv/run: pyproject.toml
