@@ -78,6 +78,11 @@ class Model:
         return self.files[0].source.licence
 
     @property
+    def mixed(self) -> bool:
+        """True for a Real-ESRGAN model whose two checkpoints `denoise_strength` mixes."""
+        return self.family == "esrgan" and len(self.files) > 1
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Every name a job may use, the file's own among them."""
         own = self.files[0]

@@ -71,13 +71,12 @@ class Desk:
     @contextmanager
     def upscaler(self, model: Model, denoise_strength: float) -> Iterator[Esrgan]:
         """The model's pipeline, loaded at most once. Raises ModelNotBaked when its files are not on this machine."""
-        mixed = len(model.files) > 1
-        key = (model.name, denoise_strength) if mixed else (model.name,)
-        if mixed and not self.residency.holds(key):
+        key = (model.name, denoise_strength) if model.mixed else (model.name,)
+        if model.mixed and not self.residency.holds(key):
             self.residency.offload(
                 lambda other: isinstance(other, tuple) and other[0] == model.name
             )  # one mix at a time
-        with self.residency.use(key, lambda: self._load(model, denoise_strength if mixed else None)) as pipeline:
+        with self.residency.use(key, lambda: self._load(model, denoise_strength if model.mixed else None)) as pipeline:
             yield pipeline
 
     def _load(self, model: Model, denoise_strength: float | None) -> Esrgan:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 
 from engine.jobs.fields import Clash, Fields, wrong
+from engine.jobs.spellings import usual_codec, usual_format
 
 IMAGES = ("png", "jpg", "webp")
 
@@ -142,6 +143,9 @@ class OutputFields(Fields):
         description="the job stops itself, cleanly, when it is reached",
     )
     dry_run: bool = Field(False, description="only plan, as `action: estimate` does")
+
+    _usual_format = field_validator("output_format", mode="before")(usual_format)
+    _usual_codec = field_validator("codec", mode="before")(usual_codec)
 
     @field_validator("filename")
     @classmethod

@@ -97,7 +97,7 @@ def outline(request: UpscaleRequest, model: Model, info: MediaInfo, name: str, m
 
 def _ignored(request: UpscaleRequest, model: Model) -> list[Note]:
     """A note for every field that was given and means nothing to the model."""
-    given = sorted(request.model_fields_set & foreign_fields(model.family))
+    given = sorted(request.model_fields_set & foreign_fields(model.family, model.mixed))
     return [Note("FIELD_IGNORED", f"`{name}` means nothing to {model.name}, so it was ignored") for name in given]
 
 

@@ -76,7 +76,7 @@ def links(delivered: Delivered) -> Reply:
 def params(request: UpscaleRequest, model: Model, plan: Outline) -> Reply:
     """Every effective value, defaults and what was settled for this source included; neither addresses nor secrets."""
     spec = plan.spec
-    hidden = HIDDEN | foreign_fields(model.family)
+    hidden = HIDDEN | foreign_fields(model.family, model.mixed)
     return request.model_dump(mode="json", exclude=hidden, exclude_none=True) | {
         "model": model.name,
         "output_format": spec.container,

@@ -183,6 +183,15 @@ def test_a_field_that_means_nothing_to_the_model_is_told() -> None:
     assert [note.message for note in made.notes] == ["`color_correction` means nothing to bundled, so it was ignored"]
 
 
+def test_denoise_strength_means_something_only_to_the_model_that_mixes_two_checkpoints() -> None:
+    request = parse({"input": {"source": "a", "denoise_strength": 0.3}})
+    assert isinstance(request, UpscaleRequest)
+    general = catalog.find("realesr-general-x4v3")
+    assert general is not None
+    made = {model.name: outline(request, model, VIDEO, "a.mp4", 8192**2) for model in (BUNDLED, general)}
+    assert {name: codes(each) for name, each in made.items()} == {"bundled": ["FIELD_IGNORED"], general.name: []}
+
+
 def test_pixels_that_are_not_square_are_told_where_they_cannot_be_kept() -> None:
     wide = replace(VIDEO, sample_aspect_ratio=Fraction(4, 3))
     assert codes(plan(wide, output_format="gif")) == ["ASPECT_RATIO_LOST"]

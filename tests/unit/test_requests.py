@@ -472,3 +472,8 @@ def test_parsing_is_light_on_imports() -> None:
     root = Path(__file__).parents[2]
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root).stdout
     assert not {"torch", "numpy", "boto3", "av", "PIL", "google", "runpod", "requests"} & set(loaded.split())
+
+
+@pytest.mark.parametrize(("given", "codec"), [("h265", "hevc"), ("X264", "h264"), ("avc", "h264")])
+def test_a_codec_goes_by_its_other_names(given: str, codec: str) -> None:
+    assert parse({"input": {"source": CLIP, "codec": given, "format": ".MP4"}}).codec == codec
