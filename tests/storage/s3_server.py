@@ -3,22 +3,21 @@
 import http.client
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import boto3
 from moto.server import ThreadedMotoServer
 
-from tests.storage.servers import Handler, Responder, Seen, Server, serving
+from tests.storage.servers import Handler, Seen, Server, serving
 
 
 @dataclass
 class S3Server(Server):
-    """`faults` are answered first, one per request whose method and path hold the given word."""
+    """Passes requests on to the server `behind` it, so that they are seen and can be made to fail."""
 
     behind: tuple[str, int] = ("", 0)
-    faults: list[tuple[str, Responder]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,16 +32,8 @@ class S3Server(Server):
 class Relay(Handler):
     server: S3Server
 
-    def _any(self) -> None:
-        seen = Seen(self.command, self.path, {k.lower(): v for k, v in self.headers.items()})
-        self.server.seen.append(seen)
-        for fault in self.server.faults:
-            if fault[0] in f"{self.command} {self.path}":
-                self.server.faults.remove(fault)
-                return fault[1](self, seen)
-        return self._pass_on(self.body(seen))
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _any  # noqa: N815 (the base class names them so)
+    def _answer(self, seen: Seen) -> None:
+        self._pass_on(self.body(seen))
 
     def _pass_on(self, body: bytes) -> None:
         further = http.client.HTTPConnection(*self.server.behind)

@@ -19,7 +19,10 @@ class Seen:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Hands each request to the next responder scripted for its path; the last one stays for all further requests."""
+    """Answers a request by the first of the server's faults that it meets, each of which is used up, else by `_answer`.
+
+    Here that is the next responder scripted for its path; the last one stays for all further requests.
+    """
 
     protocol_version = "HTTP/1.1"
     server: "Server"
@@ -27,6 +30,13 @@ class Handler(BaseHTTPRequestHandler):
     def _any(self) -> None:
         seen = Seen(self.command, self.path, {k.lower(): v for k, v in self.headers.items()})
         self.server.seen.append(seen)
+        for fault in self.server.faults:
+            if fault[0] in f"{self.command} {self.path}":
+                self.server.faults.remove(fault)
+                return fault[1](self, seen)
+        return self._answer(seen)
+
+    def _answer(self, seen: Seen) -> None:
         script = self.server.scripts.get(unquote(urlsplit(self.path).path), [answer(404)])
         responder = script.pop(0) if len(script) > 1 else script[0]
         responder(self, seen)
@@ -59,8 +69,11 @@ Responder = Callable[[Handler, Seen], None]
 
 @dataclass
 class Server(ThreadingHTTPServer):
+    """`faults` are answered before all else, each by the first request whose method and path hold its word."""
+
     scripts: dict[str, list[Responder]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
+    faults: list[tuple[str, Responder]] = field(default_factory=list)
     daemon_threads = True
     block_on_close = False
 
