@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     import torch
 
 MIB = 2**20
+K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
 log = logging.getLogger(__name__)
 
 
-class Residency(Generic[P]):
+class Residency(Generic[K, P]):
     """The loaded pipelines by key. One job uses one at a time; the idle timer never takes it away meanwhile."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._pipelines: dict[Hashable, P] = {}
+        self._pipelines: dict[K, P] = {}
         self._lock = threading.RLock()
         self._users = 0
         self._timer: threading.Timer | None = None
@@ -41,7 +42,7 @@ class Residency(Generic[P]):
         return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
 
     @contextmanager
-    def use(self, key: Hashable, load: Callable[[], P]) -> Iterator[P]:
+    def use(self, key: K, load: Callable[[], P]) -> Iterator[P]:
         """The pipeline under `key`, loaded if it is not; it stays at least as long as the context."""
         with self._lock:
             self._stop_timer()
@@ -53,22 +54,22 @@ class Residency(Generic[P]):
                 self._users -= 1
                 self._start_timer()
 
-    def _get(self, key: Hashable, load: Callable[[], P]) -> P:
+    def _get(self, key: K, load: Callable[[], P]) -> P:
         with self._lock:
             if key not in self._pipelines:
                 log.info("loading %s on %s", key, self.device)
                 self._pipelines[key] = load()
             return self._pipelines[key]
 
-    def holds(self, key: Hashable) -> bool:
+    def holds(self, key: K) -> bool:
         return key in self._pipelines
 
     @property
-    def loaded(self) -> list[Hashable]:
+    def loaded(self) -> list[K]:
         """Keys of what is loaded, oldest first."""
         return list(self._pipelines)
 
-    def offload(self, wanted: Callable[[Hashable], bool] = lambda key: True) -> tuple[list[Hashable], int]:
+    def offload(self, wanted: Callable[[K], bool] = lambda key: True) -> tuple[list[K], int]:
         """Drop the pipelines whose key is `wanted`; their keys and the bytes the device has back."""
         with self._lock:
             before = self.free_bytes()

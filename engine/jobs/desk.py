@@ -25,6 +25,9 @@ from engine.storage.sources import Fetched
 
 log = logging.getLogger(__name__)
 
+Loaded = tuple[str, float | None]
+"""A pipeline in memory: the model's name and, where that mixes two checkpoints, by what strength."""
+
 
 @dataclass
 class Desk:
@@ -33,7 +36,7 @@ class Desk:
     settings: Settings
     fetcher: Fetcher
     deliverer: Deliverer
-    residency: Residency[Esrgan]
+    residency: Residency[Loaded, Esrgan]
     jobs_done: int = field(default=0)
 
     @classmethod
@@ -71,12 +74,11 @@ class Desk:
     @contextmanager
     def upscaler(self, model: Model, denoise_strength: float) -> Iterator[Esrgan]:
         """The model's pipeline, loaded at most once. Raises ModelNotBaked when its files are not on this machine."""
-        key = (model.name, denoise_strength) if model.mixed else (model.name,)
-        if model.mixed and not self.residency.holds(key):
-            self.residency.offload(
-                lambda other: isinstance(other, tuple) and other[0] == model.name
-            )  # one mix at a time
-        with self.residency.use(key, lambda: self._load(model, denoise_strength if model.mixed else None)) as pipeline:
+        strength = denoise_strength if model.mixed else None
+        key = (model.name, strength)
+        if not self.residency.holds(key):  # one mix at a time
+            self.residency.offload(lambda other: other[0] == model.name)
+        with self.residency.use(key, lambda: self._load(model, strength)) as pipeline:
             yield pipeline
 
     def _load(self, model: Model, denoise_strength: float | None) -> Esrgan:

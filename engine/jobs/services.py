@@ -82,12 +82,7 @@ def _model_facts(desk: Desk, model: Model) -> Reply:
 
 
 def _loaded(desk: Desk) -> list[str]:
-    return [_model_name(key) for key in desk.residency.loaded]
-
-
-def _model_name(key: object) -> str:
-    """The model that a pipeline of `Desk.upscaler` was loaded for."""
-    return str(key[0]) if isinstance(key, tuple) else str(key)
+    return [name for name, _ in desk.residency.loaded]
 
 
 def warm(request: WarmRequest, desk: Desk) -> Reply:
@@ -112,7 +107,7 @@ def offload(desk: Desk) -> Reply:
     return {
         "status": "completed",
         "action": "offload",
-        "offloaded": [_model_name(key) for key in gone],
+        "offloaded": [name for name, _ in gone],
         "freed_mb": freed // MIB,
         "gpu": desk.residency.report(),
         "worker": worker_facts(),

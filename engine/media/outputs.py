@@ -17,18 +17,7 @@ Kind = Literal["video", "animation", "still", "archive"]
 
 CRF_WORST = 51
 UNTAGGED = Colour()
-PRESETS = (
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-    "placebo",
-)
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +124,8 @@ CONTAINERS: dict[str, Container] = {
 }
 
 # Presets above 9 exist for measuring speed alone: the encoder itself warns of artefacts.
-_SVT_PRESETS = dict(zip(PRESETS, (9, 9, 9, 8, 7, 6, 5, 4, 3, 2), strict=True))
-_VPX_SPEEDS = dict(zip(PRESETS, (5, 5, 5, 4, 3, 2, 1, 1, 0, 0), strict=True))
+_SVT_PRESETS = dict(zip(PRESETS, (9, 9, 9, 8, 7, 6, 5, 4, 3), strict=True))
+_VPX_SPEEDS = dict(zip(PRESETS, (5, 5, 5, 4, 3, 2, 1, 1, 0), strict=True))
 
 
 def extension(container: str) -> str:

@@ -14,7 +14,7 @@ from engine.residency import MIB, Residency, free_host_bytes
 from engine.settings import Settings
 
 
-def made(**settings: Any) -> Residency[str]:
+def made(**settings: Any) -> Residency[str, str]:
     return Residency(Settings(**{"device": "cpu", **settings}))
 
 
@@ -60,7 +60,7 @@ class Pipeline:
 
 
 def test_an_offloaded_pipeline_is_gone() -> None:
-    kept: Residency[Pipeline] = Residency(Settings(device="cpu"))
+    kept: Residency[str, Pipeline] = Residency(Settings(device="cpu"))
     with kept.use("a", Pipeline) as pipeline:
         watched = weakref.ref(pipeline)
     del pipeline
@@ -93,7 +93,7 @@ class Timers:
                 self.clock.running.remove(self)
 
 
-class OnGpu(Residency[str]):
+class OnGpu(Residency[str, str]):
     """A residency that believes in a GPU and owns none."""
 
     device = torch.device("cuda")  # type: ignore[assignment]
