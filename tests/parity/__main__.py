@@ -53,7 +53,8 @@ def report(path: Path, known_only: bool) -> Verdict:
         return "failed"
     for row in rows:
         verdict = "ok" if row.ok else "FAILED"
-        print(f"{row.name:44} {row.error:10.2e} {row.relative:10.2e} {row.tolerance:10.0e}  {verdict}", flush=True)
+        figures = f"{row.error:10.2e} {row.psnr:8.1f}  {row.of:>12} {row.figure:10.2e} {row.limit:8.0e}"
+        print(f"{row.name:44} {figures}  {verdict}", flush=True)
     return "ok" if rows and all(row.ok for row in rows) else "failed"
 
 
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     parser.add_argument("--known-only", action="store_true", help="pass over goldens of kinds that have no check yet")
     options = parser.parse_args(arguments)
-    print(f"{'name':44} {'max error':>10} {'relative':>10} {'tolerance':>10}")
+    print(f"{'name':44} {'max error':>10} {'PSNR dB':>8}  {'figure':>23} {'limit':>8}")
     verdicts = [report(path, options.known_only) for path in goldens(options.folders)]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in get_args(Verdict))
     print(f"{len(verdicts)} goldens: {counts}")
