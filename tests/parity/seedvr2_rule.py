@@ -1,0 +1,40 @@
+"""Weights that anybody can make again: each tensor's noise is seeded by its name, as in SeedVR2's goldens."""
+
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.parity.rows import Row, exact
+
+ROTARY = "rope.freqs"  # keep the formula's values, and are no weights of ours
+
+
+def weights_by_rule(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """A float32 tensor for each name of `shapes`, rotary tables left out."""
+    return {name: _by_rule(name, tuple(shape)) for name, shape in shapes.items() if not name.endswith(ROTARY)}
+
+
+def check_weights(name: str, weights: Mapping[str, Tensor], sidecar: Mapping[str, Any]) -> Iterator[Row]:
+    """One row: whether all sums and first values that the sidecar's `weights_check` tells are those of `weights`."""
+    told = {key: facts for key, facts in sidecar["weights_check"].items() if not key.endswith(ROTARY)}
+    yield exact(f"{name} weights", all(_agrees(weights[key], facts) for key, facts in told.items()))
+
+
+def _by_rule(name: str, shape: tuple[int, ...]) -> Tensor:
+    w = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
+    if len(shape) >= 2:
+        return w / math.sqrt(math.prod(shape[1:]))
+    if name.endswith(("weight", "_scale")):
+        return 1 + 0.1 * w
+    return (0.5 if name.endswith("_gate") else 0.02) * w
+
+
+def _agrees(weight: Tensor, facts: Mapping[str, Any]) -> bool:
+    w, limit = weight.double(), 1e-6 * facts["abssum"]
+    first = w.flatten()[: len(facts["first"])] - torch.tensor(facts["first"], dtype=torch.float64)
+    sums = abs(w.sum().item() - facts["sum"]) <= limit and abs(w.abs().sum().item() - facts["abssum"]) <= limit
+    return list(w.shape) == facts["shape"] and sums and bool((first.abs() <= 1e-6).all())
