@@ -49,7 +49,7 @@ class EsrganOptions:
 class Estimate:
     """What a job would take beyond the weights; seconds of the network alone."""
 
-    plan: Ran
+    plan: Ran[Plan]
     peak_bytes: int
     seconds_per_frame: float
 
@@ -57,7 +57,7 @@ class Estimate:
 class Esrgan:
     """One network on one device. `plan` and `notes` tell of the latest call, and are complete when it is exhausted."""
 
-    plan: Ran
+    plan: Ran[Plan]
 
     def __init__(
         self, net: SRVGG | RRDBNet, *, scale: int, name: str, device: torch.device, dtype: torch.dtype

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from engine.spans import spans
 
@@ -24,22 +24,36 @@ class Plan:
         shape = f"tiles of {self.tile} pixels" if self.tile else "whole frames"
         return f"batch {self.batch}, {shape}, {self.bytes // MIB} MiB"
 
+    def as_reply(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch,
+            "temporal_overlap": 0,
+            "tile": self.tile or None,
+            "tile_pad": self.tile_pad if self.tile else None,
+        }
+
+
+class Planned(Protocol):
+    """A way of working of any family."""
+
+    @property
+    def bytes(self) -> int: ...
+
+    def as_reply(self) -> dict[str, Any]: ...
+
+
+P = TypeVar("P", bound=Planned)
+
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Generic[P]):
     """The plan that a job ended with, and how many were tried."""
 
-    plan: Plan
+    plan: P
     attempts: int
 
     def as_reply(self) -> dict[str, Any]:
-        return {
-            "batch_size": self.plan.batch,
-            "temporal_overlap": 0,
-            "tile": self.plan.tile or None,
-            "tile_pad": self.plan.tile_pad if self.plan.tile else None,
-            "attempts": self.attempts,
-        }
+        return {**self.plan.as_reply(), "attempts": self.attempts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +108,7 @@ def ladder(
             seen = shape
 
 
-def choose(plans: Sequence[Plan], free_bytes: int) -> int:
+def choose(plans: Sequence[Planned], free_bytes: int) -> int:
     """The roomiest that fits, by index; the thriftiest when none does, for an estimate may err on the safe side."""
     return next((i for i, plan in enumerate(plans) if plan.bytes <= free_bytes), len(plans) - 1)
 
