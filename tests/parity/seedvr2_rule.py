@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,10 +18,10 @@ def weights_by_rule(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     return {name: _by_rule(name, tuple(shape)) for name, shape in shapes.items() if not name.endswith(ROTARY)}
 
 
-def check_weights(name: str, weights: Mapping[str, Tensor], sidecar: Mapping[str, Any]) -> Iterator[Row]:
-    """One row: whether all sums and first values that the sidecar's `weights_check` tells are those of `weights`."""
-    told = {key: facts for key, facts in sidecar["weights_check"].items() if not key.endswith(ROTARY)}
-    yield exact(f"{name} weights", all(_agrees(weights[key], facts) for key, facts in told.items()))
+def check_weights(name: str, weights: Mapping[str, Tensor], told: Mapping[str, Any]) -> Row:
+    """Whether all sums and first values that a sidecar's table `weights_check` tells are those of `weights`."""
+    ours = {key: facts for key, facts in told.items() if not key.endswith(ROTARY)}
+    return exact(f"{name} weights", all(_agrees(weights[key], facts) for key, facts in ours.items()))
 
 
 def _by_rule(name: str, shape: tuple[int, ...]) -> Tensor:
