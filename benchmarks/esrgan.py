@@ -23,7 +23,8 @@ from torch import nn
 
 from engine.frames import RGB24, Frame, Raster
 from engine.models.esrgan.srvgg import ANIMEVIDEO_V3, SRVGG
-from engine.pipelines.esrgan import Esrgan, EsrganOptions, fastest_dtype
+from engine.pipelines.devices import fastest_dtype
+from engine.pipelines.esrgan import Esrgan, EsrganOptions
 from engine.weights.load import read_weights
 from tests.parity.esrgan import ANIMEVIDEO_V3 as WEIGHTS
 from tests.parity.esrgan import weights_by_rule

@@ -14,7 +14,8 @@ from engine.jobs.outputs import OutputFields, S3Config
 from engine.jobs.requests import UpscaleRequest
 from engine.jobs.scratch import sweep
 from engine.media.info import Ceilings
-from engine.pipelines.esrgan import Esrgan, fastest_dtype, load_esrgan
+from engine.pipelines.devices import fastest_dtype
+from engine.pipelines.esrgan import Esrgan, load_esrgan
 from engine.residency import Residency
 from engine.settings import Settings
 from engine.storage.deliver import Deliverer

@@ -21,6 +21,7 @@ STAGES = {
     "preflight": (0, 1),
     "download": (1, 7),
     "probe": (7, 8),
+    "estimate": (8, 100),  # of a job that only plans
     "load": (8, 10),
     "process": (10, 94),
     "upload": (94, 100),
@@ -36,6 +37,9 @@ class Progress:
         self._percent = 0.0
         self._stage = "preflight"
         self._began = clock()
+        self._written = 0  # whole frames
+        self._done = 0.0  # work on frames, those under way counted in part
+        self._phase: str | None = None
 
     def stage(self, name: str) -> None:
         """Begin the stage `name`."""
@@ -47,14 +51,26 @@ class Progress:
         if total:
             self._report(done / total, {"message": f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"})
 
-    def frames(self, done: int, total: int) -> None:
-        """`done` of `total` frames, with their rate and the time that is left."""
-        fps = done / max(self._clock() - self._began, 1e-6)
-        eta = max(total - done, 0) / fps if done else None
-        facts: Report = {"frames_done": done, "frames_total": total, "fps": round(fps, 2)}
-        if eta is not None:
-            facts["eta_s"] = round(eta, 1)
-        self._report(done / max(total, 1), {**facts, "message": f"frame {done} of {total}"})
+    def frames(self, written: int, total: int) -> None:
+        """`written` of `total` frames are out of the model's hands."""
+        self._written = written
+        self._advance(written, total, f"frame {written} of {total}")
+
+    def phase(self, name: str, done: float, total: int) -> None:
+        """The model's phase `name` begins, with `done` frames' worth of `total` behind it, in fractions."""
+        self._phase = name
+        self._advance(done, total, f"{name}: frame {min(int(done) + 1, total)} of {total}")
+
+    def _advance(self, done: float, total: int, message: str) -> None:
+        """Tell how far the work on frames is, at which rate it goes and how much time is left."""
+        self._done = max(self._done, done)
+        fps = self._done / max(self._clock() - self._began, 1e-6)
+        facts: Report = {"frames_done": self._written, "frames_total": total, "fps": round(fps, 2)}
+        if self._phase is not None:
+            facts["phase"] = self._phase
+        if self._done:
+            facts["eta_s"] = round(max(total - self._done, 0) / fps, 1)
+        self._report(self._done / max(total, 1), {**facts, "message": message})
 
     def _report(self, share: float, facts: Report) -> None:
         low, high = STAGES[self._stage]

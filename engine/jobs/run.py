@@ -21,6 +21,7 @@ from engine.jobs.progress import Progress, Sink
 from engine.jobs.requests import GenerateRequest, InfoRequest, OffloadRequest, UpscaleRequest, WarmRequest, parse
 from engine.jobs.result import Reply
 from engine.jobs.scratch import require_room, scratch_dir
+from engine.jobs.watch import JobWatch
 from engine.media.decode import open_media
 from engine.media.encode import create
 from engine.media.probe import probe
@@ -125,7 +126,7 @@ def _process(
     ):
         tally = Tally(reader.frames(), plan.info.fps)
         done = 0
-        for frame in upscaler(tally, reader.raster, plan.target, options, token.check):
+        for frame in upscaler(tally, reader.raster, plan.target, options, JobWatch(token, progress, plan.frames)):
             token.check()
             writer.write(frame)
             done += 1

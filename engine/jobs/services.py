@@ -35,7 +35,7 @@ def estimate(upscaler: Esrgan, plan: Outline, options: EsrganOptions) -> Reply:
             "codec": plan.spec.codec,
             "filename": plan.filename,
             "peak_mb": expected.peak_bytes // MIB,
-            "seconds": round(expected.seconds_per_frame * plan.frames, 1),
+            "seconds": round(expected.seconds_per_frame * plan.frames, 1) if expected.seconds_per_frame else None,
         },
         "plan": expected.plan.as_reply(),
     }

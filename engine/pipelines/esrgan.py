@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,13 @@ from engine.models.esrgan.names import build, recognise, rename
 from engine.models.esrgan.rrdb import RRDBNet
 from engine.models.esrgan.srvgg import SRVGG
 from engine.notes import Note
-from engine.pipelines.devices import fastest_dtype, is_out_of_memory, release
+from engine.pipelines.devices import is_out_of_memory, release
 from engine.pipelines.frames import from_rgb, resize, to_rgb
 from engine.pipelines.plans import MIB, Cost, Plan, Ran, choose, ladder
 from engine.pipelines.tiling import enlarge_by_tiles
+from engine.pipelines.upscaler import UNWATCHED, Estimate, Watch
 from engine.spans import chunks
 from engine.weights.load import CheckpointMismatch, load_weights, read_weights
-
-__all__ = ["Esrgan", "EsrganOptions", "Estimate", "fastest_dtype", "load_esrgan"]
 
 BATCH_PIXELS = 2**21  # of the source in one pass on a GPU, where small frames would leave it idle
 BATCH_FRAMES = 16
@@ -45,15 +44,6 @@ class EsrganOptions:
     strength: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a job would take beyond the weights; seconds of the network alone."""
-
-    plan: Ran[Plan]
-    peak_bytes: int
-    seconds_per_frame: float
-
-
 class Esrgan:
     """One network on one device. `plan` and `notes` tell of the latest call, and are complete when it is exhausted."""
 
@@ -71,6 +61,7 @@ class Esrgan:
         self.multiple = net.config.unshuffle if isinstance(net, RRDBNet) else 1
         self.banded = isinstance(net, SRVGG) and device.type == "cpu"
         self.notes: list[Note] = []
+        self.seconds: dict[str, float] = {}  # its work has no phases
         self._seconds_per_pixel: float | None = None
 
     def __call__(
@@ -79,13 +70,13 @@ class Esrgan:
         source: Raster,
         target: Raster,
         options: EsrganOptions,
-        check: Callable[[], None] = lambda: None,
+        watch: Watch = UNWATCHED,
     ) -> Iterator[Frame]:
-        """A frame of `target` for each frame, in order. Raises OutOfMemory, and what `check` raises between batches."""
+        """A frame of `target` for each frame, in order. Raises OutOfMemory, and what `watch` raises between batches."""
         plans = self._plans(source, target, options)
         first = self._first(plans, options)
         self.plan, self.notes = Ran(plans[first], attempts=1), []
-        return self._stream(frames, source, target, options, check, plans[first:])
+        return self._stream(frames, source, target, options, watch, plans[first:])
 
     def estimate(self, source: Raster, target: Raster, options: EsrganOptions) -> Estimate:
         """What a call would take. Runs one tiny shape if none has run yet, to know the speed."""
@@ -118,12 +109,12 @@ class Esrgan:
         source: Raster,
         target: Raster,
         options: EsrganOptions,
-        check: Callable[[], None],
+        watch: Watch,
         plans: Sequence[Plan],
     ) -> Iterator[Frame]:
         for waiting in chunks(frames, plans[0].batch):
             while waiting:
-                check()
+                watch.check()
                 plan, done = self.plan.plan, None
                 batch = waiting[: plan.batch]
                 try:

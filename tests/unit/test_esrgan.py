@@ -20,6 +20,7 @@ from engine.pipelines.devices import fastest_dtype
 from engine.pipelines.esrgan import Esrgan, EsrganOptions, load_esrgan
 from engine.pipelines.frames import from_rgb, resize, to_rgb
 from engine.pipelines.tiling import enlarge_by_tiles
+from engine.pipelines.upscaler import Unwatched
 from engine.weights.load import CheckpointMismatch
 from tests.parity.esrgan import ANIMEVIDEO_V3, weights_by_rule
 
@@ -187,13 +188,14 @@ def test_a_job_is_stopped_between_batches() -> None:
 
     asked = []
 
-    def check() -> None:
-        asked.append(1)
-        if len(asked) == 3:
-            raise Stopped
+    class Impatient(Unwatched):
+        def check(self) -> None:
+            asked.append(1)
+            if len(asked) == 3:
+                raise Stopped
 
     source = Raster(8, 8, RGB24)
-    out = pipeline()(stream(source, 10), source, enlarged(source, 2), replace(ROOMY, batch_size=2), check)
+    out = pipeline()(stream(source, 10), source, enlarged(source, 2), replace(ROOMY, batch_size=2), Impatient())
     done = []
     with pytest.raises(Stopped):
         done.extend(out)

@@ -1,0 +1,16 @@
+"""What a model at work is watched by: the job's token may stop it, and the job's progress is told its phases."""
+
+from engine.jobs.cancel import CancelToken
+from engine.jobs.progress import Progress
+
+
+class JobWatch:
+    """A `Watch` for a job of `total` frames."""
+
+    def __init__(self, token: CancelToken, progress: Progress, total: int) -> None:
+        self.check = token.check
+        self._progress = progress
+        self._total = total
+
+    def phase(self, name: str, done: float) -> None:
+        self._progress.phase(name, done, self._total)
