@@ -1,14 +1,20 @@
 """Weight files -> a module whose every tensor is accounted for. Readers know no models, models no formats."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
+import torch
 from torch import Tensor, nn
 
-from engine.weights import pth, safetensors
+from engine.weights import gguf, pth, safetensors
+from engine.weights.packed import PackedLinear
+from engine.weights.quants import BlockType
+from engine.weights.reading import Reader
+from engine.weights.stored import FP8, Stored
 
 _SHOWN = 5  # names of each kind in a message
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
 
 class CheckpointMismatch(Exception):
@@ -22,16 +28,84 @@ class CheckpointMismatch(Exception):
         super().__init__(f"{source}: " + "; ".join(part for part in parts if part))
 
 
+def open_weights(path: Path) -> dict[str, Stored]:
+    """Named tensors of a .safetensors, .gguf or .pth, told apart by content, none of them read yet.
+
+    A .pth that holds one tensor and no names calls it "". Raises CheckpointMismatch, OSError.
+    """
+    with _refused_as(path.name):
+        return _open(path)
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a .safetensors or a .pth, told apart by content. Raises CheckpointMismatch, OSError."""
+    """All the file's tensors, on the CPU, as they were stored: for small files. Raises CheckpointMismatch, OSError."""
+    with _refused_as(path.name):
+        if _head(path).startswith((_ZIP, _PICKLE)):
+            return pth.read(path)
+        return {name: stored.read() for name, stored in _open(path).items()}
+
+
+def load_weights(
+    model: nn.Module,
+    weights: Mapping[str, Tensor | Stored],
+    source: str,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Give `model`, built on `meta`, its tensors: on `device`, numbers in `dtype`. Raises CheckpointMismatch, OSError.
+
+    All names and shapes are compared before anything is read. Then one tensor at a time is read, in the order of the
+    file. Weights of linear layers that are stored in fp8 or in blocks stay so, each layer becoming a PackedLinear; what
+    else is stored so becomes `dtype`, or float32. Without `device` and `dtype` tensors are taken as they are.
+    """
+    _account(model, weights, source)
+    _pack_linears(model, weights)
+    with _refused_as(source), Reader(device or torch.device("cpu")) as reader:
+        for name, given in sorted(weights.items(), key=_place):
+            module, leaf = _owner(model, name)
+            keep = isinstance(module, PackedLinear) and leaf == "weight"
+            tensor = _read(reader, given, None if keep else _numbers(given, dtype))
+            _put(module, leaf, tensor if device is None else tensor.to(device))
+
+
+@contextmanager
+def _refused_as(source: str) -> Iterator[None]:
     try:
-        return pth.read(path) if _is_pickled(path) else safetensors.read(path)
-    except (ValueError, SafetensorError) as error:
-        raise CheckpointMismatch(path.name, f"cannot be read: {error}") from error
+        yield
+    except (ValueError, RecursionError) as error:
+        raise CheckpointMismatch(source, f"cannot be read: {error}") from error
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Give `model`, built on `meta`, its tensors without a copy. Raises CheckpointMismatch."""
+def _open(path: Path) -> dict[str, Stored]:
+    head = _head(path)
+    if head.startswith(gguf.MAGIC):
+        return gguf.open_file(path)
+    if head.startswith(_ZIP):
+        return pth.open_file(path)
+    if head[8:9] == b"{":
+        return safetensors.open_file(path)
+    raise ValueError(_what_else(head))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _what_else(head: bytes) -> str:
+    if not head:
+        return "it is empty"
+    if head.lstrip()[:1] == b"<":
+        return "it is a web page, such as an error of the place it was fetched from"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; the file that it points to was not fetched"
+    if head.startswith(_PICKLE):
+        return "it is in PyTorch's format before 1.6; save it with a newer torch.save"
+    return "it is neither safetensors nor GGUF nor a PyTorch checkpoint, or its beginning was never written"
+
+
+def _account(model: nn.Module, weights: Mapping[str, Tensor | Stored], source: str) -> None:
     wanted = model.state_dict()
     if wanted.keys() != weights.keys():
         raise CheckpointMismatch(
@@ -42,16 +116,61 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         for name, tensor in wanted.items()
         if tensor.shape != weights[name].shape
     ]
-    if shapes:
-        raise CheckpointMismatch(source, "; ".join(shapes[:_SHOWN]))
-    model.load_state_dict(weights, assign=True)
+    kinds = [
+        f"{name} is of {str(weights[name].dtype).removeprefix('torch.')}, which is no form of weights"
+        for name, tensor in wanted.items()
+        if tensor.is_floating_point() and _form(weights[name]) is None and not weights[name].dtype.is_floating_point
+    ]
+    if shapes or kinds:
+        raise CheckpointMismatch(source, "; ".join((shapes + kinds)[:_SHOWN]))
 
 
-def _is_pickled(path: Path) -> bool:
-    """A zip archive or a bare pickle; a safetensors file begins with the length of its header, then a brace."""
-    with path.open("rb") as file:
-        head = file.read(9)
-    return head[8:9] != b"{"
+def _pack_linears(model: nn.Module, weights: Mapping[str, Tensor | Stored]) -> None:
+    linears = [(name, module) for name, module in model.named_modules() if name and isinstance(module, nn.Linear)]
+    for name, linear in linears:
+        form = _form(weights[f"{name}.weight"])
+        if form is not None:
+            model.set_submodule(name, PackedLinear(linear, form))
+
+
+def _form(given: Tensor | Stored) -> torch.dtype | BlockType | None:
+    """How it is packed; None for plain numbers."""
+    if isinstance(given, Stored) and given.block is not None:
+        return given.block
+    return given.dtype if given.dtype in FP8 else None
+
+
+def _numbers(given: Tensor | Stored, dtype: torch.dtype | None) -> torch.dtype:
+    """The dtype that its numbers shall have."""
+    if _form(given) is not None:
+        return dtype or torch.float32
+    return dtype if dtype and given.dtype.is_floating_point else given.dtype
+
+
+def _place(item: tuple[str, Tensor | Stored]) -> tuple[str, int]:
+    given = item[1]
+    return (str(given.path), given.offset) if isinstance(given, Stored) else ("", 0)
+
+
+def _read(reader: Reader, given: Tensor | Stored, dtype: torch.dtype | None) -> Tensor:
+    """dtype: None for the bytes of a packed weight."""
+    if isinstance(given, Stored):
+        return reader.raw(given).view(torch.uint8) if dtype is None else reader.numbers(given, dtype)
+    return given.view(torch.uint8) if dtype is None else given.to(dtype)
+
+
+def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return model.get_submodule(path), leaf
+
+
+def _put(module: nn.Module, leaf: str, tensor: Tensor) -> None:
+    if isinstance(module, PackedLinear) and leaf == "weight":
+        module.packed = tensor
+    elif leaf in module._buffers:
+        module._buffers[leaf] = tensor
+    else:
+        module.register_parameter(leaf, nn.Parameter(tensor, requires_grad=False))
 
 
 def _names(kind: str, names: tuple[str, ...]) -> str:
