@@ -26,7 +26,8 @@ class PackedLinear(nn.Module):
         self._kept: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:  # (..., in) -> (..., out)
-        return F.linear(x, self.weight(x.dtype), self.bias)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight(x.dtype), bias)
 
     def weight(self, dtype: torch.dtype) -> Tensor:
         """(out, in)"""
