@@ -15,6 +15,7 @@ from engine.weights.stored import FP8, Stored
 
 _SHOWN = 5  # names of each kind in a message
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_LEAST = 10  # bytes, of an empty safetensors file
 
 
 class CheckpointMismatch(Exception):
@@ -100,6 +101,8 @@ def _what_else(head: bytes) -> str:
         return "it is a web page, such as an error of the place it was fetched from"
     if head.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer; the file that it points to was not fetched"
+    if len(head) < _LEAST:
+        return f"it is cut short: it has {len(head)} bytes"
     if head.startswith(_PICKLE):
         return "it is in PyTorch's format before 1.6; save it with a newer torch.save"
     return "it is neither safetensors nor GGUF nor a PyTorch checkpoint, or its beginning was never written"
