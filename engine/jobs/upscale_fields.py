@@ -20,6 +20,8 @@ SHORT_EDGES: dict[ShortEdge, int] = {
     "480p": 480, "720p": 720, "1080p": 1080, "1440p": 1440, "2160p": 2160, "4k": 2160, "8k": 4320,
 }  # fmt: skip
 MAX_EDGE = 32_768
+MAX_BATCH = 1_000_000  # more than any memory holds: the plan is what caps it
+VAE_TILES = {"low": 512, "medium": 768, "high": 1024}  # pixels; neighbours share an eighth
 EDGE: JsonDict = {
     "anyOf": [
         {"type": "integer", "minimum": 16, "maximum": MAX_EDGE},
@@ -110,11 +112,14 @@ class UpscaleFields(ModelField):
         validation_alias=AliasChoices("max_resolution"),
         description="cap on the long edge, aspect kept; 0 = none",
     )
-    batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = Field(
-        "auto", description="frames per pass, a ceiling; SeedVR2 rounds it to 4n+1 and says so; `auto` goes by memory"
+    batch_size: Auto | Annotated[int, Field(ge=1, le=MAX_BATCH)] = Field(
+        "auto",
+        description="frames per pass, a ceiling; SeedVR2 rounds it down to 4n+1 and says so; `auto` goes by memory",
     )
     temporal_overlap: Auto | Annotated[int, Field(ge=0, le=1024)] = Field(
-        "auto", description="frames shared and blended between passes"
+        "auto",
+        description="SeedVR2: frames shared and blended between passes, less than `batch_size`; over half of it is "
+        "reduced to half",
     )
     temporal: bool = Field(True, description="SeedVR2: `false` restores every frame by itself")
     uniform_batch_size: bool = Field(False, description="SeedVR2: fill the last pass up to the size of the others")
@@ -143,7 +148,7 @@ class UpscaleFields(ModelField):
         ge=0,
         le=4096,
         validation_alias=AliasChoices("vae_encode_tile_overlap", "vae_decode_tile_overlap"),
-        json_schema_extra={"x-default": "from `vae_quality`"},
+        json_schema_extra={"x-default": "an eighth of the tile"},
         description="SeedVR2: pixels, less than the tile",
     )
     denoise_strength: float = Field(
@@ -164,14 +169,23 @@ class UpscaleFields(ModelField):
         """`resolution` in pixels."""
         return self.resolution if isinstance(self.resolution, int | None) else SHORT_EDGES[self.resolution]
 
+    @property
+    def vae_tiles(self) -> tuple[int, int]:
+        """Edge and overlap of the autoencoder's tiles, in pixels of the result."""
+        tile = VAE_TILES[self.vae_quality] if self.vae_tile_size is None else self.vae_tile_size
+        return tile, tile // 8 if self.vae_tile_overlap is None else self.vae_tile_overlap
+
     def clashes(self) -> Iterator[Clash]:
         yield from super().clashes()
         if 0 < self.max_edge < 16:
             yield Clash(("max_edge",), f"must be 0 for none, or from 16 to {MAX_EDGE}, not {self.max_edge}")
         if isinstance(self.tile, int) and 0 < self.tile < 32:
             yield Clash(("tile",), f"must be 0 for whole frames, or from 32 to 8192, not {self.tile}")
-        if self.vae_tile_size and self.vae_tile_overlap is not None and self.vae_tile_overlap >= self.vae_tile_size:
-            yield Clash(("vae_tile_overlap", "vae_tile_size"), "must be less than {vae_tile_size}")
+        tile, shared = self.vae_tiles
+        if shared >= tile:
+            whose = "vae_tile_size" if self.vae_tile_size is not None else "vae_quality"
+            text = f"must be less than the tile, which is {tile} pixels by {{{whose}}}"
+            yield Clash(("vae_tile_overlap", whose), text)
         match self.batch_size, self.temporal_overlap:
             case int(batch), int(overlap) if overlap >= batch:
                 yield Clash(("temporal_overlap", "batch_size"), f"must be less than {{batch_size}}, which is {batch}")

@@ -206,10 +206,63 @@ def test_all_wrong_fields_are_told_at_once_by_the_names_that_were_used() -> None
     told = refused(url=5, res_h="tall", crf=99, batch_size=2.5, colour="lab", codec="theora", seed=True)
     assert told.keys() == {"url", "res_h", "crf", "batch_size", "colour", "codec", "seed"}
     assert told["crf"] == "must be a whole number from 0 to 51, not 99"
-    assert told["batch_size"] == "must be `auto` or a whole number from 1 to 4096, not 2.5"
+    assert told["batch_size"] == "must be `auto` or a whole number from 1 to 1000000, not 2.5"
     assert told["codec"] == "must be `h264`, `hevc`, `av1`, `vp9` or `prores`, not `theora`"
     assert told["seed"] == "must be a whole number from 0 to 9007199254740991, not true"
     assert told["res_h"] == "must be a whole number from 16 to 32768, not `tall`"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("batch_size", 0, "must be `auto` or a whole number from 1 to 1000000, not 0"),
+        ("batch_size", -3, "must be `auto` or a whole number from 1 to 1000000, not -3"),
+        ("temporal_overlap", -1, "must be `auto` or a whole number from 0 to 1024, not -1"),
+        ("seed", 2**64, "must be a whole number from 0 to 9007199254740991, not a number that large"),
+        ("seed", -1, "must be a whole number from 0 to 9007199254740991, not -1"),
+    ],
+)
+def test_a_number_out_of_range_is_told_the_range(field: str, value: int, sentence: str) -> None:
+    assert refused(source=CLIP, **{field: value}) == {field: sentence}
+
+
+def test_a_batch_larger_than_any_memory_is_left_to_the_plan() -> None:
+    assert upscale(batch_size=10_000).batch_size == 10_000
+
+
+@pytest.mark.parametrize(
+    ("fields", "tiles"),
+    [
+        ({}, (1024, 128)),
+        ({"vae_quality": "low"}, (512, 64)),
+        ({"vae_quality": "medium"}, (768, 96)),
+        ({"vae_quality": "low", "vae_tile_size": 640}, (640, 80)),
+        ({"vae_tile_size": 64}, (64, 8)),
+        ({"vae_quality": "low", "vae_tile_overlap": 0}, (512, 0)),
+    ],
+    ids=str,
+)
+def test_tiles_come_from_the_quality_unless_they_are_given(fields: dict[str, Any], tiles: tuple[int, int]) -> None:
+    assert upscale(**fields).vae_tiles == tiles
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"vae_tile_size": 512, "vae_tile_overlap": 512},
+            "must be less than the tile, which is 512 pixels by `vae_tile_size`",
+        ),
+        (
+            {"vae_quality": "low", "vae_tile_overlap": 512},
+            "must be less than the tile, which is 512 pixels by `vae_quality`",
+        ),
+        ({"vae_tile_overlap": 1024}, "must be less than the tile, which is 1024 pixels by `vae_quality`"),
+    ],
+    ids=str,
+)
+def test_an_overlap_that_fills_its_tile_is_refused(fields: dict[str, Any], sentence: str) -> None:
+    assert refused(source=CLIP, **fields) == {"vae_tile_overlap": sentence}
 
 
 @pytest.mark.parametrize("text", ["true", "False"])
