@@ -16,6 +16,18 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
 
 
+def restoration_dtype(device: torch.device, *, narrow: bool) -> torch.dtype:
+    """As `fastest_dtype`, for networks whose values outgrow float16: bfloat16 on a GPU that multiplies it (Ampere on).
+
+    On an older one float16, where they are `narrow` enough for that, else float32.
+    """
+    if device.type != "cuda":
+        return fastest_dtype(device)
+    if torch.cuda.get_device_capability(device) >= (8, 0):
+        return torch.bfloat16
+    return torch.float16 if narrow else torch.float32
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Also the CPU allocator's refusal, which is a RuntimeError like any other but for its words."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
