@@ -39,6 +39,11 @@ def _told(error: BaseException, job_id: str) -> JobError:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull("the worker's disk is full", hint="send the job again; it will reach a worker with more room")
+    if type(error).__name__ == "CheckpointMismatch":  # by name, so that nothing heavy is imported to tell
+        return Internal(
+            f"a weight file of the worker is not what it should be: {error}",
+            hint="bake the published file into the image again, or put it into MODELS_DIR anew",
+        )
     if device_lost(error):
         return Internal("the worker's GPU failed; a fresh worker was asked for", hint="send the job again")
     return Internal(f"an error of ours; the worker's log has it under job {job_id}", hint="send the job again")

@@ -10,6 +10,7 @@ from engine.errors import Internal, InvalidInput, Problem
 from engine.jobs.clock import Clock
 from engine.jobs.failures import as_job_error, device_lost
 from engine.jobs.progress import Progress
+from engine.weights.load import CheckpointMismatch
 from engine.worker import MAX_REPLY_BYTES, fit_to_send
 
 
@@ -55,6 +56,13 @@ def test_a_failure_of_the_contract_stays_what_it_is() -> None:
 )
 def test_a_sticky_device_error_is_told_from_a_bug(text: str, lost: bool) -> None:
     assert device_lost(RuntimeError(text)) is lost
+
+
+def test_a_checkpoint_that_does_not_fit_names_its_file_and_key() -> None:
+    told = as_job_error(CheckpointMismatch("dit.safetensors", missing=["blocks.0.attn.proj_out.weight"]), "j")
+    assert told.code == "INTERNAL"
+    assert "dit.safetensors: missing blocks.0.attn.proj_out.weight" in told.message
+    assert told.hint is not None and "MODELS_DIR" in told.hint
 
 
 def test_numbers_that_json_lacks_become_null() -> None:
