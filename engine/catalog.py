@@ -1,20 +1,21 @@
 """The models we know, the published files they are made of, and where those lie on this machine.
 
-Reads `catalog.toml` beside it with nothing but the standard library, because the builder that bakes the files reads it
-too. What is in a file is `engine.weights`' matter.
+Reads `catalog.toml` beside it, and files of an operator's own in the same form, with nothing but the standard library,
+because the builder that bakes the files reads it too. What is in a file is `engine.weights`' matter.
 """
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from engine.errors import InvalidInput, ModelNotBaked, Problem, UnknownModel
+from engine.errors import Internal, InvalidInput, ModelNotBaked, Problem, UnknownModel
 
 Task = Literal["upscale", "t2v", "i2v", "v2v"]
+Family = Literal["esrgan", "seedvr2", "wan"]
 DATA = Path(__file__).parent / "data"
 SUFFIXES = (".safetensors", ".gguf", ".pth", ".pt")
 LONGEST_SHOWN = 60
@@ -46,6 +47,11 @@ class File:
     sha256: str | None = None
 
     @property
+    def key(self) -> str:
+        """Its name in the catalog, where no two files share one."""
+        return f"{self.folder}/{self.name}" if self.folder else self.name
+
+    @property
     def url(self) -> str | None:
         """Where it is downloaded from; None for what lies in the package."""
         source = self.source
@@ -62,7 +68,7 @@ class Model:
     """
 
     name: str
-    family: Literal["esrgan", "seedvr2", "wan"]
+    family: Family
     tasks: tuple[Task, ...]
     description: str
     parameters: int
@@ -97,43 +103,78 @@ class Located:
     missing: tuple[File, ...]
 
 
+@dataclass(frozen=True)
+class Catalog:
+    """All models that a worker knows, in order."""
+
+    models: tuple[Model, ...]
+
+    def find(self, name: str) -> Model | None:
+        """The model of that name or published file name; case, suffix and leading folders do not matter."""
+        return self._index.get(name.strip().casefold()) or self._index.get(_key(name))
+
+    def resolve(self, name: str | None, offered: Sequence[str], task: Task = "upscale") -> Model:
+        """The model that a job means: by name, by family, or the first of `offered` that can do `task`.
+
+        Raises UnknownModel (not in the catalog), ModelNotBaked (not offered by this worker), InvalidInput (cannot do
+        `task`).
+        """
+        baked = [self._configured(each) for each in offered]
+        able = [model for model in baked if task in model.tasks]
+        if name is None:
+            return _first(able, f"no model here does {_verb(task)}", baked)
+        family = FAMILIES.get(name.strip().casefold())
+        if family is not None:
+            kin = sorted((m for m in able if m.family == family), key=lambda m: m.files[0].url is None)
+            return _first(kin, f"no {family} model here does {_verb(task)}", baked)
+        model = self.find(name)
+        if model is None:
+            raise UnknownModel(f"{self._unknown(name)}; {_offer(baked)}", field="model")
+        if model not in baked:
+            raise ModelNotBaked(f"the model `{model.name}` is not in this worker; {_offer(baked)}", field="model")
+        if task not in model.tasks:
+            raise InvalidInput([Problem("model", f"`{model.name}` cannot do {_verb(task)}; for that {_offer(able)}")])
+        return model
+
+    def with_file(self, path: Path) -> "Catalog":
+        """This catalog and the models of an operator's own file, which may name files of this one.
+
+        Raises Internal, which says what is wrong with it.
+        """
+        try:
+            more = _read(path, {file.key: file for model in self.models for file in model.files})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise _mistake(path, f"cannot be read: {_reason(error)}") from error
+        known = dict(self._index)
+        for model in more:
+            for name in model.names:
+                if (other := known.setdefault(_key(name), model)) is not model:
+                    raise _mistake(path, f"calls a model `{name}`, a name that `{other.name}` has already")
+        return Catalog((*self.models, *more))
+
+    @cached_property
+    def _index(self) -> Mapping[str, Model]:
+        names = {name.casefold(): model for model in self.models for name in model.names}
+        return {_key(name): model for name, model in names.items()} | names
+
+    def _configured(self, name: str) -> Model:
+        model = self.find(name)
+        if model is None:
+            raise UnknownModel(f"the setting MODELS is wrong: {self._unknown(name)}", field="model")
+        return model
+
+    def _unknown(self, name: str) -> str:
+        shown = "".join(c if c.isprintable() else "?" for c in name[:LONGEST_SHOWN])
+        known = {_key(model.name): model.name for model in self.models}
+        near = get_close_matches(_key(name[:200]), known, n=3, cutoff=0.5)
+        nearest = f"; the nearest are {', '.join(f'`{known[n]}`' for n in near)}" if near else ""
+        return f"no model is called `{shown}`{nearest}"
+
+
 @cache
-def models() -> tuple[Model, ...]:
-    """The whole catalog, in its order."""
-    with (Path(__file__).parent / "catalog.toml").open("rb") as file:
-        table = tomllib.load(file)
-    sources = {key: Source(**value) for key, value in table["source"].items()}
-    files = {key: _file(key, value, sources) for key, value in table["file"].items()}
-    return tuple(_model(entry, files) for entry in table["model"])
-
-
-def find(name: str) -> Model | None:
-    """The model of that name or published file name; case, suffix and leading folders do not matter."""
-    index = _index()
-    return index.get(name.strip().casefold()) or index.get(_key(name))
-
-
-def resolve_model(name: str | None, offered: Sequence[str], task: Task = "upscale") -> Model:
-    """The model that a job means: by name, by family, or the first of `offered` that can do `task`.
-
-    Raises UnknownModel (in no catalog), ModelNotBaked (not offered by this worker), InvalidInput (cannot do `task`).
-    """
-    baked = [_configured(each) for each in offered]
-    able = [model for model in baked if task in model.tasks]
-    if name is None:
-        return _first(able, f"no model here does {_verb(task)}", baked)
-    family = FAMILIES.get(name.strip().casefold())
-    if family is not None:
-        kin = sorted((m for m in able if m.family == family), key=lambda m: m.files[0].url is None)
-        return _first(kin, f"no {family} model here does {_verb(task)}", baked)
-    model = find(name)
-    if model is None:
-        raise UnknownModel(f"{_unknown(name)}; {_offer(baked)}", field="model")
-    if model not in baked:
-        raise ModelNotBaked(f"the model `{model.name}` is not in this worker; {_offer(baked)}", field="model")
-    if task not in model.tasks:
-        raise InvalidInput([Problem("model", f"`{model.name}` cannot do {_verb(task)}; for that {_offer(able)}")])
-    return model
+def built_in() -> Catalog:
+    """The catalog of the package."""
+    return Catalog(_read(Path(__file__).parent / "catalog.toml", {}))
 
 
 def locate(model: Model, folders: Iterable[Path]) -> Located:
@@ -146,6 +187,16 @@ def locate(model: Model, folders: Iterable[Path]) -> Located:
     return Located(found, tuple(file for file in model.files if file.name not in found))
 
 
+def _read(path: Path, known: Mapping[str, File]) -> tuple[Model, ...]:
+    """The models of one catalog file, made of its own files and `known` ones."""
+    table = tomllib.loads(path.read_text("utf-8"))
+    sources = {key: Source(**value) for key, value in table.get("source", {}).items()}
+    files = {key: _file(key, value, sources) for key, value in table.get("file", {}).items()}
+    if twice := sorted(files.keys() & known.keys()):
+        raise ValueError(f"the file `{twice[0]}` is in the catalog already")
+    return tuple(_model(entry, {**known, **files}) for entry in table["model"])
+
+
 def _file(key: str, value: Mapping[str, Any], sources: Mapping[str, Source]) -> File:
     folder, _, name = key.rpartition("/")
     fields = {"path": name, **value, "source": sources[value["source"]]}
@@ -153,14 +204,10 @@ def _file(key: str, value: Mapping[str, Any], sources: Mapping[str, Source]) -> 
 
 
 def _model(entry: Mapping[str, Any], files: Mapping[str, File]) -> Model:
+    if entry["family"] not in get_args(Family):
+        raise ValueError(f"there is no family `{entry['family']}`; there are {', '.join(get_args(Family))}")
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
     return Model(**{**fields, "files": tuple(files[key] for key in entry["files"])})
-
-
-@cache
-def _index() -> Mapping[str, Model]:
-    names = {name.casefold(): model for model in models() for name in model.names}
-    return {_key(name): model for name, model in names.items()} | names
 
 
 def _key(name: str) -> str:
@@ -170,25 +217,25 @@ def _key(name: str) -> str:
     return key
 
 
-def _configured(name: str) -> Model:
-    model = find(name)
-    if model is None:
-        raise UnknownModel(f"the setting MODELS is wrong: {_unknown(name)}", field="model")
-    return model
+def _mistake(path: Path, text: str) -> Internal:
+    return Internal(f"the setting CATALOG is wrong: {path.name} {text}", hint="a catalog file has catalog.toml's form")
+
+
+def _reason(error: Exception) -> str:
+    """In a few words, without the path that an OSError tells."""
+    match error:
+        case OSError():
+            return error.strerror or "an error of the disk"
+        case KeyError():
+            return f"`{error.args[0]}` is missing"
+        case _:
+            return str(error)
 
 
 def _first(able: Sequence[Model], otherwise: str, baked: Sequence[Model]) -> Model:
     if not able:
         raise ModelNotBaked(f"{otherwise}; {_offer(baked)}", field="model")
     return able[0]
-
-
-def _unknown(name: str) -> str:
-    shown = "".join(c if c.isprintable() else "?" for c in name[:LONGEST_SHOWN])
-    near = get_close_matches(_key(name[:200]), [_key(model.name) for model in models()], n=3, cutoff=0.5)
-    known = {_key(model.name): model.name for model in models()}
-    nearest = f"; the nearest are {', '.join(f'`{known[n]}`' for n in near)}" if near else ""
-    return f"no model is called `{shown}`{nearest}"
 
 
 def _offer(baked: Sequence[Model]) -> str:

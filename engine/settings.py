@@ -29,6 +29,9 @@ class Settings(BaseModel):
         (Path("/models"), Path("/runpod-volume/models")),
         description="colon-separated folders searched for the published files, Hugging Face caches among them",
     )
+    catalog: tuple[Path, ...] = Field(
+        (), description="colon-separated files that add models of your own, in the form of `engine/catalog.toml`"
+    )
 
     bucket_url: str | None = Field(None, description="`s3://bucket/prefix` or `gs://bucket/prefix`: where results go")
     bucket_endpoint_url: str | None = Field(
@@ -101,7 +104,7 @@ class Settings(BaseModel):
     def _commas(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("models_dir", "local_roots", mode="before")
+    @field_validator("models_dir", "catalog", "local_roots", mode="before")
     @classmethod
     def _colons(cls, value: object) -> object:
         return [part for part in value.split(":") if part] if isinstance(value, str) else value

@@ -1,22 +1,24 @@
 """Who a job works with: storage, media, models. Production takes `Desk.from_settings`; a test hands in its own."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial, reduce
+from operator import eq
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine import catalog
-from engine.catalog import Model
+from engine.catalog import Catalog, Model, Task, built_in, locate
 from engine.errors import ModelNotBaked
+from engine.jobs.families import FAMILIES, Family, Setup
 from engine.jobs.outputs import OutputFields, S3Config
+from engine.jobs.plan import Outline
 from engine.jobs.requests import UpscaleRequest
 from engine.jobs.scratch import sweep
 from engine.media.info import Ceilings
-from engine.pipelines.devices import fastest_dtype
-from engine.pipelines.esrgan import Esrgan, load_esrgan
-from engine.residency import Residency
+from engine.pipelines.upscaler import Estimate, Upscaler
+from engine.residency import MIB, Residency
 from engine.settings import Settings
 from engine.storage.deliver import Deliverer
 from engine.storage.destinations import Place, destination
@@ -24,6 +26,10 @@ from engine.storage.fetch import Fetcher
 from engine.storage.hooks import Check, Progress
 from engine.storage.sources import Fetched
 
+if TYPE_CHECKING:
+    import torch
+
+ROOM = 1.2  # of a model's bytes on disk, which must be free before it is loaded
 log = logging.getLogger(__name__)
 
 Loaded = tuple[str, float | None]
@@ -37,15 +43,21 @@ class Desk:
     settings: Settings
     fetcher: Fetcher
     deliverer: Deliverer
-    residency: Residency[Loaded, Esrgan]
+    residency: Residency[Loaded, Upscaler[Any]]
+    catalog: Catalog = field(default_factory=built_in)
+    families: Mapping[str, Family[Any, Any]] = field(default_factory=lambda: FAMILIES)
     jobs_done: int = field(default=0)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Desk":
-        """The real ones. On the platform, what a killed worker left in the scratch folder goes first."""
+        """The real ones. On the platform, what a killed worker left in the scratch folder goes first.
+
+        Raises Internal where a file of the setting CATALOG is wrong.
+        """
+        catalog = reduce(Catalog.with_file, settings.catalog, built_in())
         if not settings.local and (left := sweep(settings.scratch_dir)):
             log.info("removed %d scratch folders of an earlier worker", left)
-        return cls(settings, Fetcher(settings), Deliverer(settings), Residency(settings))
+        return cls(settings, Fetcher(settings), Deliverer(settings), Residency(settings), catalog)
 
     @property
     def ceilings(self) -> Ceilings:
@@ -68,47 +80,86 @@ class Desk:
         assert request.source is not None  # the contract demands one of the two
         return self.fetcher.fetch(request.source, folder, check=check, progress=progress)
 
-    def model(self, name: str | None, task: catalog.Task = "upscale") -> Model:
+    def model(self, name: str | None, task: Task = "upscale") -> Model:
         """The model a job means. Raises UnknownModel, ModelNotBaked, InvalidInput."""
-        return catalog.resolve_model(name, self.settings.models, task)
+        return self.catalog.resolve(name, self.settings.models, task)
+
+    def family(self, model: Model) -> Family[Any, Any]:
+        """How to deal with the model. Raises ModelNotBaked for a family that is yet to come."""
+        if model.family not in self.families:
+            raise ModelNotBaked(f"this version of the worker cannot run `{model.name}` yet", field="model")
+        return self.families[model.family]
 
     @contextmanager
-    def upscaler(self, model: Model, denoise_strength: float) -> Iterator[Esrgan]:
+    def upscaler(self, model: Model, denoise_strength: float = 0.5) -> Iterator[Upscaler[Any]]:
         """The model's pipeline, loaded at most once. Raises ModelNotBaked when its files are not on this machine."""
-        strength = denoise_strength if model.mixed else None
-        key = (model.name, strength)
+        setup = self._setup(model, denoise_strength)
+        key = (model.name, setup.denoise_strength)
         if not self.residency.holds(key):  # one mix at a time
             self.residency.offload(lambda other: other[0] == model.name)
-        with self.residency.use(key, lambda: self._load(model, strength)) as pipeline:
+        with self.residency.use(key, lambda: self._load(setup)) as pipeline:
             yield pipeline
 
-    def _load(self, model: Model, denoise_strength: float | None) -> Esrgan:
-        if model.family != "esrgan":
-            raise ModelNotBaked(f"this version of the worker cannot run `{model.name}` yet", field="model")
-        located = catalog.locate(model, self.settings.models_dir)
-        if located.missing:
-            names = ", ".join(file.name for file in located.missing)
+    def estimate(self, model: Model, request: UpscaleRequest, plan: Outline) -> Estimate:
+        """What a settled request would take. Loads the model where its family needs that to know."""
+        family, setup = self.family(model), self._setup(model, request.denoise_strength)
+        loaded = any(name == model.name for name, _ in self.residency.loaded)
+        free = self.residency.free_bytes() - (0 if loaded else _weight_bytes(setup))
+        options = family.options(request, plan.frames, max(free, 0))
+        return family.estimate(
+            setup, plan.info.raster, plan.target, options, lambda: self.upscaler(model, request.denoise_strength)
+        )
+
+    def _setup(self, model: Model, denoise_strength: float) -> Setup:
+        return Setup(
+            model,
+            locate(model, self.settings.models_dir).paths,
+            self.residency.device,
+            self.dtype(model),
+            denoise_strength if model.mixed else None,
+        )
+
+    def _load(self, setup: Setup) -> Upscaler[Any]:
+        family = self.family(setup.model)
+        if missing := [file.name for file in setup.model.files if file.name not in setup.paths]:
             raise ModelNotBaked(
-                f"`{model.name}` is offered by this worker, but its image lacks {names}",
+                f"`{setup.model.name}` is offered by this worker, but its image lacks {', '.join(missing)}",
                 hint="bake the model into the image, or put its files into a folder of MODELS_DIR",
                 field="model",
             )
-        device = self.residency.device
-        paths = [located.paths[file.name] for file in model.files]
-        return load_esrgan(paths, denoise_strength, device, self.dtype)
+        self._make_room(int(ROOM * _weight_bytes(setup)))
+        pipeline: Upscaler[Any] = family.load(setup)
+        return pipeline
 
-    @property
-    def dtype(self) -> Any:
-        """The arithmetic that DTYPE asks for; `auto` is the fastest that the device does well."""
+    def _make_room(self, needed: int) -> None:
+        """Drop models, the one that was loaded first before others, until `needed` bytes are free or none is left."""
+        for key in self.residency.loaded:
+            if self.residency.free_bytes() >= needed:
+                return
+            self.residency.offload(partial(eq, key))
+            log.info("dropped %s to make room for %d MB", key, needed // MIB)
+
+    def dtype(self, model: Model) -> "torch.dtype":
+        """The arithmetic that DTYPE asks for; `auto` is what the model's family does well on this device."""
         import torch
 
         named = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-        return named.get(self.settings.dtype) or fastest_dtype(self.residency.device)
+        return named.get(self.settings.dtype) or self.family(model).dtype(model, self.residency.device)
 
     def preload(self) -> None:
         """Load the default model and run one tiny shape, so that the first job starts warm."""
-        with self.upscaler(self.model(None), denoise_strength=0.5) as pipeline:
+        with self.upscaler(self.model(None)) as pipeline:
             pipeline.warm()
+
+
+def _weight_bytes(setup: Setup) -> int:
+    """Bytes of the model's files, of those that are not here as published; a network of unknown size counts 16 bits."""
+    network, *_ = setup.model.files
+    unknown = {network.name: 2 * setup.model.parameters}
+    return sum(
+        setup.paths[file.name].stat().st_size if file.name in setup.paths else file.bytes or unknown.get(file.name, 0)
+        for file in setup.model.files
+    )
 
 
 def _as_given(config: S3Config) -> dict[str, str | None]:

@@ -1,5 +1,6 @@
 """The reply's shape: facts of the source, of the result and of how it came about, as the contract names them."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC
 from functools import cache
@@ -86,10 +87,10 @@ def params(request: UpscaleRequest, model: Model, plan: Outline) -> Reply:
     }
 
 
-def metrics(desk: Desk, clock: Clock, frames: int) -> Reply:
-    """Seconds, rates and peaks of one job; sizes in MB (2**20 bytes)."""
+def metrics(desk: Desk, clock: Clock, frames: int, seconds: Mapping[str, float]) -> Reply:
+    """Seconds, rates and peaks of one job; sizes in MB (2**20 bytes). `seconds`: of the model's phases, if any."""
     process = clock.seconds("process")
-    return {
+    facts: Reply = {
         "spin_up_time": clock.seconds("load"),
         "generation_time": process,
         "total_time": clock.total,
@@ -99,6 +100,10 @@ def metrics(desk: Desk, clock: Clock, frames: int) -> Reply:
         "gpu": desk.residency.report()["name"],
         "cold": desk.jobs_done == 0,
     }
+    if seconds:  # what is left was spent on decoding, encoding and conversions
+        io = max(process - sum(seconds.values()), 0.0)
+        facts["phases"] = {name: round(spent, 3) for name, spent in {**seconds, "io": io}.items()}
+    return facts
 
 
 def warnings(notes: list[Note]) -> list[Reply]:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.errors import Internal, JobError, NoDestination
 from engine.frames import Frame
@@ -27,9 +27,10 @@ from engine.media.encode import create
 from engine.media.probe import probe
 from engine.media.verify import OutputInfo, verify
 from engine.notes import Note
-from engine.pipelines.esrgan import Esrgan, EsrganOptions
+from engine.pipelines.upscaler import Upscaler
 from engine.storage.destinations import InlinePlace, Place
 
+O = TypeVar("O")  # noqa: E741 - the options of a family of models
 log = logging.getLogger(__name__)
 
 
@@ -55,7 +56,9 @@ def upscale(request: UpscaleRequest, job_id: str, desk: Desk, token: CancelToken
     with scratch_dir(desk.settings.scratch_dir) as scratch, ExitStack() as stack:
         with clock("preflight"):
             model = desk.model(request.model)
+            family = desk.family(model)
             demand_possible(request)
+            request, remarks = family.settle(request)
             place = None if request.dry_run else _place(request, desk)
         with clock("download"):
             source = desk.fetch(request, scratch, token.check, progress.part)
@@ -64,13 +67,15 @@ def upscale(request: UpscaleRequest, job_id: str, desk: Desk, token: CancelToken
             plan = outline(request, model, info, source.name, desk.settings.max_output_pixels)
             place = place or _inline(request, plan)
             require_room(scratch, plan.least_bytes)
+        if request.dry_run:
+            with clock("estimate"):
+                expected = desk.estimate(model, request, plan)
+            notes = result.warnings([*remarks, *plan.notes, *expected.notes])
+            facts = {**services.estimate(expected, plan), "stages": clock.stages, "warnings": notes}
+            return result.upscale_reply(request, model, plan, facts)
         with clock("load"):
             upscaler = stack.enter_context(desk.upscaler(model, request.denoise_strength))
-            options = _options(request, desk)
-        if request.dry_run:
-            estimate = services.estimate(upscaler, plan, options)
-            notes = result.warnings(list(plan.notes))
-            return result.upscale_reply(request, model, plan, {**estimate, "stages": clock.stages, "warnings": notes})
+            options = family.options(request, plan.frames, desk.residency.free_bytes())
         with clock("process"):
             made = _process(request, source.path, plan, upscaler, options, scratch, token, progress)
         with clock("upload"):
@@ -84,13 +89,13 @@ def upscale(request: UpscaleRequest, job_id: str, desk: Desk, token: CancelToken
                 check=token.check,
                 progress=progress.part,
             )
-    facts: Reply = {
+    facts = {
         "output": result.output_facts(made.info, delivered, plan.filename),
         **result.links(delivered),
         "plan": made.plan,
         "stages": clock.stages,
-        "metrics": result.metrics(desk, clock, made.info.frames),
-        "warnings": result.warnings([*plan.notes, *made.notes]),
+        "metrics": result.metrics(desk, clock, made.info.frames, upscaler.seconds),
+        "warnings": result.warnings([*remarks, *plan.notes, *made.notes]),
     }
     desk.jobs_done += 1
     reply = result.upscale_reply(request, model, plan, facts)
@@ -112,8 +117,8 @@ def _process(
     request: UpscaleRequest,
     source: Path,
     plan: Outline,
-    upscaler: Esrgan,
-    options: EsrganOptions,
+    upscaler: Upscaler[O],
+    options: O,
     scratch: Path,
     token: CancelToken,
     progress: Progress,
@@ -159,16 +164,6 @@ class Tally:
     def duration(self) -> Fraction:
         """Seconds from the first frame's begin to the last one's end."""
         return self._end - (self._first or 0)
-
-
-def _options(request: UpscaleRequest, desk: Desk) -> EsrganOptions:
-    return EsrganOptions(
-        batch_size=None if request.batch_size == "auto" else request.batch_size,
-        tile=None if request.tile == "auto" else request.tile,
-        tile_pad=request.tile_pad,
-        strength=request.strength,
-        free_bytes=desk.residency.free_bytes(),
-    )
 
 
 def _place(request: UpscaleRequest, desk: Desk) -> Place | None:

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-from engine import catalog
-from engine.catalog import Model
+from engine.catalog import Model, locate
 from engine.errors import ModelNotBaked
 from engine.jobs.desk import Desk
 from engine.jobs.plan import Outline
 from engine.jobs.requests import GenerateRequest, WarmRequest
 from engine.jobs.result import worker_facts
 from engine.media.outputs import CODECS, CONTAINERS
-from engine.pipelines.esrgan import Esrgan, EsrganOptions
+from engine.pipelines.upscaler import Estimate
 from engine.residency import MIB
 
 Reply = dict[str, Any]
@@ -22,9 +21,9 @@ def generate(request: GenerateRequest, desk: Desk) -> Reply:
     raise ModelNotBaked(f"this version of the worker cannot run `{model.name}` yet", field="model")
 
 
-def estimate(upscaler: Esrgan, plan: Outline, options: EsrganOptions) -> Reply:
-    """What a job would take: frames, sizes, batch, tile, memory, seconds. Nothing is run."""
-    expected = upscaler.estimate(plan.info.raster, plan.target, options)
+def estimate(expected: Estimate, plan: Outline) -> Reply:
+    """What a job would take: frames, sizes, batch, tile, memory, seconds."""
+    rate = expected.seconds_per_frame
     return {
         "estimate": {
             "frames_in": plan.frames,
@@ -35,7 +34,7 @@ def estimate(upscaler: Esrgan, plan: Outline, options: EsrganOptions) -> Reply:
             "codec": plan.spec.codec,
             "filename": plan.filename,
             "peak_mb": expected.peak_bytes // MIB,
-            "seconds": round(expected.seconds_per_frame * plan.frames, 1) if expected.seconds_per_frame else None,
+            "seconds": None if rate is None else round(rate * plan.frames, 1),
         },
         "plan": expected.plan.as_reply(),
     }
@@ -44,7 +43,7 @@ def estimate(upscaler: Esrgan, plan: Outline, options: EsrganOptions) -> Reply:
 def info(desk: Desk) -> Reply:
     """What this worker is and offers."""
     settings = desk.settings
-    models = [_model_facts(desk, model) for name in settings.models if (model := catalog.find(name))]
+    models = [_model_facts(desk, model) for name in settings.models if (model := desk.catalog.find(name))]
     return {
         "status": "completed",
         "action": "info",
@@ -65,13 +64,14 @@ def info(desk: Desk) -> Reply:
 
 
 def _model_facts(desk: Desk, model: Model) -> Reply:
-    located = catalog.locate(model, desk.settings.models_dir)
+    located = locate(model, desk.settings.models_dir)
     return {
         "name": model.name,
         "family": model.family,
         "tasks": list(model.tasks),
         "description": model.description,
         "licence": model.licence,
+        "architecture": model.architecture,
         "parameters": model.parameters,
         "precision": model.precision,
         "scale": model.scale,
@@ -88,7 +88,7 @@ def _loaded(desk: Desk) -> list[str]:
 def warm(request: WarmRequest, desk: Desk) -> Reply:
     """Load a model and run one tiny shape."""
     model = desk.model(request.model)
-    with desk.upscaler(model, denoise_strength=0.5) as upscaler:
+    with desk.upscaler(model) as upscaler:
         seconds = upscaler.warm()
     return {
         "status": "completed",

@@ -17,7 +17,7 @@ pytestmark = [
 
 
 def bundled(device: str, dtype: torch.dtype) -> Esrgan:
-    model = catalog.find("bundled")
+    model = catalog.built_in().find("bundled")
     assert model is not None
     return load_esrgan(list(catalog.locate(model, []).paths.values()), None, torch.device(device), dtype)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from engine import catalog
-from engine.catalog import File, find, locate, models, resolve_model
-from engine.errors import InvalidInput, ModelNotBaked, UnknownModel
+from engine.catalog import File, built_in, locate
+from engine.errors import Internal, InvalidInput, ModelNotBaked, UnknownModel
+
+find, resolve_model = built_in().find, built_in().resolve
 
 
 def test_every_file_of_the_catalog_belongs_to_a_model() -> None:
@@ -21,14 +23,14 @@ def test_every_file_of_the_catalog_belongs_to_a_model() -> None:
 
 def test_no_two_models_share_a_name() -> None:
     owners: dict[str, set[str]] = {}
-    for model in models():
+    for model in built_in().models:
         for name in model.names:
             owners.setdefault(catalog._key(name), set()).add(model.name)
     assert [key for key, names in owners.items() if len(names) > 1] == []
 
 
 def test_digests_and_sizes_have_the_form_of_digests_and_sizes() -> None:
-    for file in {file for model in models() for file in model.files}:
+    for file in {file for model in built_in().models for file in model.files}:
         assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256), file.name
         assert file.bytes is None or file.bytes > 200, file.name
 
@@ -41,7 +43,7 @@ def test_the_bundled_file_is_the_one_in_the_catalog() -> None:
 
 
 def test_every_published_file_has_an_address() -> None:
-    for model in models():
+    for model in built_in().models:
         for file in model.files:
             assert (file.url is None) == (model.name == "bundled")
     assert find("RealESRGAN_x2plus").files[0].url == (  # type: ignore[union-attr]
@@ -178,3 +180,83 @@ def test_a_file_of_another_size_is_another_file(tmp_path: Path) -> None:
     assert model is not None
     (tmp_path / "realesr-animevideov3.pth").write_bytes(b"<html>")
     assert [file.name for file in locate(model, [tmp_path]).missing] == ["realesr-animevideov3.pth"]
+
+
+# ---- an operator's own models
+
+OWN = """
+[source.us]
+licence = "MIT"
+
+[file."anime_finetune.safetensors"]
+source = "us"
+role = "dit"
+
+[[model]]
+name = "anime_finetune"
+family = "seedvr2"
+architecture = "3b"
+tasks = ["upscale"]
+description = "SeedVR2 3B for drawings"
+parameters = 3_391_476_448
+precision = "F16"
+aliases = ["anime"]
+files = ["anime_finetune.safetensors", "ema_vae_fp16.safetensors", "pos_emb.pt"]
+"""
+
+
+def own(tmp_path: Path, text: str = OWN) -> Path:
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    return path
+
+
+def test_an_operator_s_file_adds_models_that_may_share_published_files(tmp_path: Path) -> None:
+    both = built_in().with_file(own(tmp_path))
+    model = both.find("Anime_Finetune.safetensors")
+    assert model is not None and model == both.find("anime") == both.resolve("anime", ["bundled", "anime_finetune"])
+    assert [file.role for file in model.files] == ["dit", "vae", "positive"]
+    assert model.licence == "MIT" and model.files[0].url is None and model.files[1].url is not None
+    assert both.find("bundled") == find("bundled") and find("anime") is None
+
+
+def test_an_operator_s_files_are_found_where_all_files_are(tmp_path: Path) -> None:
+    model = built_in().with_file(own(tmp_path)).find("anime")
+    assert model is not None
+    (tmp_path / "anime_finetune.safetensors").write_bytes(b"any size")
+    assert locate(model, [tmp_path]).paths == {"anime_finetune.safetensors": tmp_path / "anime_finetune.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "words"),
+    [
+        ('name = "anime_finetune"', 'name = "Bundled"', "calls a model `Bundled`, a name that `bundled` has already"),
+        ('["anime"]', '["seedvr2_3b_fp16.gguf"]', "`seedvr2_3b_fp16.gguf`, a name that `seedvr2_3b_fp16` has already"),
+        ("[source.us]", '[file."pos_emb.pt"]\nsource = "us"\nrole = "x"\n[source.us]', "the file `pos_emb.pt` is in"),
+        ('"pos_emb.pt"', '"positive.pt"', "`positive.pt` is missing"),
+        ('source = "us"', 'source = "them"', "`them` is missing"),
+        ('family = "seedvr2"', 'family = "seedvr3"', "no family `seedvr3`; there are esrgan, seedvr2, wan"),
+        ('role = "dit"', 'rule = "dit"', "unexpected keyword argument 'rule'"),
+        ('tasks = ["upscale"]', "", "'tasks'"),
+        ("[source.us]", "[source.us", "cannot be read: "),
+        ("[source.us]", "source = 5", "cannot be read: "),
+    ],
+)
+def test_a_wrong_catalog_file_is_told(tmp_path: Path, was: str, becomes: str, words: str) -> None:
+    assert was in OWN
+    with pytest.raises(Internal) as caught:
+        built_in().with_file(own(tmp_path, OWN.replace(was, becomes, 1)))
+    assert caught.value.message.startswith("the setting CATALOG is wrong: own.toml ")
+    assert words in caught.value.message
+
+
+def test_a_catalog_file_that_is_not_there_is_told_without_its_path(tmp_path: Path) -> None:
+    with pytest.raises(Internal, match=r"own\.toml cannot be read: No such file") as caught:
+        built_in().with_file(tmp_path / "own.toml")
+    assert str(tmp_path) not in caught.value.message
+
+
+def test_two_files_of_one_operator_must_not_share_a_name_either(tmp_path: Path) -> None:
+    once = built_in().with_file(own(tmp_path))
+    with pytest.raises(Internal, match=r"`anime_finetune.safetensors` is in the catalog"):
+        once.with_file(own(tmp_path))

@@ -15,7 +15,7 @@ from engine.jobs.sizes import Size
 from engine.media.info import MediaInfo
 from engine.notes import Note
 
-BUNDLED = catalog.resolve_model(None, ("bundled",), "upscale")
+BUNDLED = catalog.built_in().resolve(None, ("bundled",))
 HDR10 = Colour(primaries=9, transfer=16, matrix=9, range=1)
 BT709 = Colour(1, 1, 1, 1)
 SRGB = Colour(1, 13, 0, 2)
@@ -186,7 +186,7 @@ def test_a_field_that_means_nothing_to_the_model_is_told() -> None:
 def test_denoise_strength_means_something_only_to_the_model_that_mixes_two_checkpoints() -> None:
     request = parse({"input": {"source": "a", "denoise_strength": 0.3}})
     assert isinstance(request, UpscaleRequest)
-    general = catalog.find("realesr-general-x4v3")
+    general = catalog.built_in().find("realesr-general-x4v3")
     assert general is not None
     made = {model.name: outline(request, model, VIDEO, "a.mp4", 8192**2) for model in (BUNDLED, general)}
     assert {name: codes(each) for name, each in made.items()} == {"bundled": ["FIELD_IGNORED"], general.name: []}

@@ -86,7 +86,7 @@ def test_an_estimate_plans_and_makes_nothing(shop: Inside, how: Fields) -> None:
     before = sorted(shop.folder.glob("outputs/**/*"))
     reply = shop.upscale(source=clip(shop, frames=12), outscale=3, output_format="mkv", codec="hevc", **how)
     assert (reply["status"], reply["action"]) == ("completed", "estimate")
-    assert stages(reply) == ["preflight", "download", "probe", "load"]
+    assert stages(reply) == ["preflight", "download", "probe", "estimate"]
     estimate = reply["estimate"]
     assert (estimate["frames_in"], estimate["frames_out"]) == (12, 12)
     assert (estimate["width"], estimate["height"]) == (192, 144)

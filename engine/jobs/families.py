@@ -1,0 +1,172 @@
+"""What the road knows of each family of models: how one is loaded, asked and estimated. The one place that tells
+families apart; what it imports of a family, torch among it, is imported when it is needed.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from engine.catalog import Model
+from engine.frames import Raster
+from engine.jobs.requests import UpscaleRequest
+from engine.jobs.seedvr2_rules import settled
+from engine.notes import Note
+from engine.pipelines.upscaler import Estimate, Upscaler
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.pipelines.esrgan import Esrgan, EsrganOptions
+    from engine.pipelines.seedvr2.options import SeedVR2Options
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A model on this machine: those of its files that are here, by name; the device and the arithmetic it runs in.
+
+    denoise_strength: of a model that is mixed from two checkpoints, else None.
+    """
+
+    model: Model
+    paths: Mapping[str, Path]
+    device: "torch.device"
+    dtype: "torch.dtype"
+    denoise_strength: float | None = None
+
+    def file(self, role: str) -> Path | None:
+        """The file of that role, None where the model has none or it is not here."""
+        return next((self.paths[f.name] for f in self.model.files if f.role == role and f.name in self.paths), None)
+
+
+P = TypeVar("P", bound=Upscaler[Any])
+O = TypeVar("O")  # noqa: E741
+Use = Callable[[], AbstractContextManager[P]]
+
+
+class Family(ABC, Generic[P, O]):
+    """`P` is the family's pipeline, `O` what that is asked with."""
+
+    def settle(self, request: UpscaleRequest) -> tuple[UpscaleRequest, tuple[Note, ...]]:
+        """The request with the values that will be in effect, and what was changed. Raises InvalidInput."""
+        return request, ()
+
+    @abstractmethod
+    def dtype(self, model: Model, device: "torch.device") -> "torch.dtype":
+        """What DTYPE=auto means."""
+
+    @abstractmethod
+    def load(self, setup: Setup) -> P:
+        """The pipeline, all files being here. Raises CheckpointMismatch."""
+
+    @abstractmethod
+    def options(self, request: UpscaleRequest, frames: int, free_bytes: int) -> O:
+        """What a settled request asks for. `free_bytes`: of the device, the weights being in."""
+
+    @abstractmethod
+    def estimate(self, setup: Setup, source: Raster, target: Raster, options: O, use: Use[P]) -> Estimate:
+        """What a call would take. `use` gives the pipeline, loaded if need be, where that is the way to know."""
+
+
+class EsrganFamily(Family["Esrgan", "EsrganOptions"]):
+    """Real-ESRGAN. Its files are small, and speed is known by running: an estimate loads the model."""
+
+    def dtype(self, model: Model, device: "torch.device") -> "torch.dtype":
+        from engine.pipelines.devices import fastest_dtype
+
+        return fastest_dtype(device)
+
+    def load(self, setup: Setup) -> "Esrgan":
+        from engine.pipelines.esrgan import load_esrgan
+
+        paths = [setup.paths[file.name] for file in setup.model.files]
+        return load_esrgan(paths, setup.denoise_strength, setup.device, setup.dtype)
+
+    def options(self, request: UpscaleRequest, frames: int, free_bytes: int) -> "EsrganOptions":
+        from engine.pipelines.esrgan import EsrganOptions
+
+        return EsrganOptions(
+            batch_size=_number(request.batch_size),
+            tile=_number(request.tile),
+            tile_pad=request.tile_pad,
+            strength=request.strength,
+            free_bytes=free_bytes,
+        )
+
+    def estimate(
+        self, setup: Setup, source: Raster, target: Raster, options: "EsrganOptions", use: "Use[Esrgan]"
+    ) -> Estimate:
+        with use() as pipeline:
+            return pipeline.estimate(source, target, options)
+
+
+class SeedVR2Family(Family[Upscaler["SeedVR2Options"], "SeedVR2Options"]):
+    """SeedVR2. An estimate reads no weights, nor needs them to be here."""
+
+    def settle(self, request: UpscaleRequest) -> tuple[UpscaleRequest, tuple[Note, ...]]:
+        return settled(request)
+
+    def dtype(self, model: Model, device: "torch.device") -> "torch.dtype":
+        from engine.pipelines.devices import restoration_dtype
+
+        return restoration_dtype(device, narrow=model.architecture == "3b")
+
+    def load(self, setup: Setup) -> Upscaler["SeedVR2Options"]:
+        from engine.pipelines.seedvr2.load import load_seedvr2
+
+        dit, vae = setup.file("dit"), setup.file("vae")
+        assert dit is not None and vae is not None  # every SeedVR2 model of the catalog has both
+        return load_seedvr2(dit, vae, setup.file("positive"), device=setup.device, dtype=setup.dtype)
+
+    def options(self, request: UpscaleRequest, frames: int, free_bytes: int) -> "SeedVR2Options":
+        from engine.pipelines.seedvr2.options import SeedVR2Options
+
+        vae_tile, vae_overlap = request.vae_tiles
+        return SeedVR2Options(
+            free_bytes=free_bytes,
+            frames=frames,
+            batch_size=_number(request.batch_size),
+            temporal_overlap=_number(request.temporal_overlap),
+            temporal=request.temporal,
+            uniform_batch_size=request.uniform_batch_size,
+            prepend_frames=request.prepend_frames,
+            input_noise_scale=request.input_noise_scale,
+            latent_noise_scale=request.latent_noise_scale,
+            color_correction=request.color_correction,
+            seed=request.seed,
+            strength=request.strength,
+            vae_tiling=request.vae_tiling,
+            vae_tile=vae_tile,
+            vae_overlap=vae_overlap,
+        )
+
+    def estimate(
+        self,
+        setup: Setup,
+        source: Raster,
+        target: Raster,
+        options: "SeedVR2Options",
+        use: Use[Upscaler["SeedVR2Options"]],
+    ) -> Estimate:
+        from engine.pipelines.seedvr2.estimate import estimate
+
+        return estimate(
+            setup.file("dit"),
+            setup.file("vae"),
+            setup.model.architecture,
+            source=source,
+            target=target,
+            options=options,
+            device=setup.device,
+            dtype=setup.dtype,
+        )
+
+
+FAMILIES: Mapping[str, Family[Any, Any]] = {"esrgan": EsrganFamily(), "seedvr2": SeedVR2Family()}
+
+
+def _number(value: int | str) -> int | None:
+    """None for `auto`."""
+    return value if isinstance(value, int) else None
