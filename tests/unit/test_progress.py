@@ -31,6 +31,42 @@ def test_frames_tell_rate_and_time_left() -> None:
     assert (seen[-1]["frames_done"], seen[-1]["frames_total"]) == (4, 10)
 
 
+def test_phases_tell_rate_and_time_left_before_a_frame_is_written() -> None:
+    now = [0.0]
+    seen: list[Report] = []
+    progress = Progress(seen.append, clock=lambda: now[0])
+    progress.stage("process")
+    progress.phase("encode", 0.0, 75)
+    assert seen[-1]["message"] == "encode: frame 1 of 75" and "eta_s" not in seen[-1]
+    now[0] = 2.0
+    progress.phase("decode", 12.5, 75)
+    assert seen[-1] == {
+        "stage": "process",
+        "progress": 24.0,
+        "phase": "decode",
+        "frames_done": 0,
+        "frames_total": 75,
+        "fps": 6.25,
+        "eta_s": 10.0,
+        "message": "decode: frame 13 of 75",
+    }
+
+
+def test_frames_and_phases_together_never_go_back() -> None:
+    seen: list[Report] = []
+    progress = Progress(seen.append)
+    progress.stage("process")
+    progress.phase("color", 4.75, 10)
+    for written in range(1, 6):
+        progress.frames(written, 10)
+    progress.phase("encode", 5, 10)
+    progress.phase("color", 11, 10)  # the source held more frames than were expected
+    assert [report["progress"] for report in seen] == [10.0, 49.9, 49.9, 49.9, 49.9, 49.9, 52.0, 52.0, 94.0]
+    assert [report["frames_done"] for report in seen[1:]] == [0, 1, 2, 3, 4, 5, 5, 5]
+    assert seen[6]["phase"] == "color" and seen[6]["message"] == "frame 5 of 10"
+    assert seen[-1]["message"] == "color: frame 10 of 10" and seen[-1]["eta_s"] == 0
+
+
 def test_the_sender_keeps_only_the_latest_report() -> None:
     sent: list[Report] = []
     first, go, second = threading.Event(), threading.Event(), threading.Event()
