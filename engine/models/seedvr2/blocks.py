@@ -1,0 +1,107 @@
+"""The layers of SeedVR2's video autoencoder: a frame (B, C, H, W) goes in, and those come out that it completes."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.models.seedvr2.causal import CausalConv, Clip
+from engine.models.seedvr2.norm import FrameNorm, activated
+
+
+class PointConv(nn.Module):
+    """A 1x1 convolution, published as (O, I, 1, 1, 1)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, 1, 1, 1))
+        self.bias = nn.Parameter(torch.empty(outputs))
+
+    def prepare(self) -> None:
+        self.weight = nn.Parameter(self.weight.detach().squeeze(4), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias)
+
+
+class ResnetBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = FrameNorm(groups, inputs)
+        self.conv1 = CausalConv(inputs, outputs)
+        self.norm2 = FrameNorm(groups, outputs)
+        self.conv2 = CausalConv(outputs, outputs)
+        self.conv_shortcut = PointConv(inputs, outputs) if inputs != outputs else None
+
+    def forward(self, x: Tensor, clip: Clip, last: bool) -> list[Tensor]:
+        (h,) = self.conv1(activated(self.norm1, x), clip, last)
+        (h,) = self.conv2(activated(self.norm2, h), clip, last)
+        return [x + h if self.conv_shortcut is None else self.conv_shortcut(x).add_(h)]
+
+
+class Attention(nn.Module):
+    """One head as wide as the channels, over all places of a frame."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.group_norm = FrameNorm(groups, channels)
+        self.to_q = nn.Linear(channels, channels)
+        self.to_k = nn.Linear(channels, channels)
+        self.to_v = nn.Linear(channels, channels)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+    def forward(self, x: Tensor, clip: Clip, last: bool) -> list[Tensor]:
+        z = self.group_norm(x).permute(0, 2, 3, 1).flatten(1, 2)[:, None]  # (B, 1, H W, C)
+        z = F.scaled_dot_product_attention(self.to_q(z), self.to_k(z), self.to_v(z))
+        z = self.to_out[0](z).view(x.shape[0], *x.shape[2:], -1)
+        return [x + z.permute(0, 3, 1, 2)]
+
+
+class MidBlock(nn.Module):
+    """A holder: the network walks through `layers` itself."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList([ResnetBlock(channels, channels, groups) for _ in range(2)])
+        self.attentions = nn.ModuleList([Attention(channels, groups)])
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        return [self.resnets[0], self.attentions[0], self.resnets[1]]
+
+
+class HalfSize(nn.Module):
+    """The first downsampler: half the size, every frame. Zeros at the right and below only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, channels, 1, 3, 3))
+        self.bias = nn.Parameter(torch.empty(channels))
+
+    def prepare(self) -> None:
+        weight = self.weight.detach().squeeze(2).contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+
+    def forward(self, x: Tensor, clip: Clip, last: bool) -> list[Tensor]:
+        return [F.conv2d(F.pad(x, (0, 1, 0, 1)), self.weight, self.bias, stride=2)]
+
+
+class Downsampler(nn.Module):
+    """Half the size, and with `temporal` half the frames: a clip's first, third, ... complete one."""
+
+    def __init__(self, channels: int, temporal: bool) -> None:
+        super().__init__()
+        self.conv = CausalConv(channels, channels, stride=2) if temporal else HalfSize(channels)
+
+    def forward(self, x: Tensor, clip: Clip, last: bool) -> list[Tensor]:
+        return self.conv(x, clip, last)  # type: ignore[no-any-return]
+
+
+class Output(nn.Module):
+    """The last activation and convolution of either half, under whatever names the half gives them."""
+
+    def __init__(self, norm: FrameNorm, conv: CausalConv) -> None:
+        super().__init__()
+        self.norm, self.conv = norm, conv
+
+    def forward(self, x: Tensor, clip: Clip, last: bool) -> list[Tensor]:
+        return self.conv(activated(self.norm, x), clip, last)  # type: ignore[no-any-return]
