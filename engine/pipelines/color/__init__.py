@@ -11,10 +11,10 @@ from torch import Tensor
 
 from engine.pipelines.color.hsv import adaptive, match_saturation
 from engine.pipelines.color.lab import match_lab
-from engine.pipelines.color.memory import color_bytes, workspace_bytes
+from engine.pipelines.color.memory import color_bytes
 from engine.pipelines.color.wavelet import reconstruct
 
-__all__ = ["METHODS", "Method", "color_bytes", "correct", "workspace_bytes"]
+__all__ = ["METHODS", "Method", "color_bytes", "correct"]
 
 Method = Literal["lab", "wavelet", "wavelet_adaptive", "hsv", "adain", "none"]
 METHODS: tuple[Method, ...] = get_args(Method)
