@@ -1,6 +1,7 @@
 """Weight files -> a module whose every tensor is accounted for. Readers know no models, models no formats."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,18 +57,28 @@ def load_weights(
 ) -> None:
     """Give `model`, built on `meta`, its tensors: on `device`, numbers in `dtype`. Raises CheckpointMismatch, OSError.
 
-    All names and shapes are compared before anything is read. Then one tensor at a time is read, in the order of the
+    All names and shapes are compared before anything is read. Then tensors are read, a few at a time, in the order of the
     file. Weights of linear layers that are stored in fp8 or in blocks stay so, each layer becoming a PackedLinear; what
     else is stored so becomes `dtype`, or float32. Without `device` and `dtype` tensors are taken as they are.
     """
     _account(model, weights, source)
     _pack_linears(model, weights)
-    with _refused_as(source), Reader(device or torch.device("cpu")) as reader:
-        for name, given in sorted(weights.items(), key=_place):
-            module, leaf = _owner(model, name)
-            keep = isinstance(module, PackedLinear) and leaf == "weight"
-            tensor = _read(reader, given, None if keep else _numbers(given, dtype))
-            _put(module, leaf, tensor if device is None else tensor.to(device))
+    paths = {given.path for given in weights.values() if isinstance(given, Stored)}
+
+    def fetch(item: tuple[str, Tensor | Stored]) -> None:
+        name, given = item
+        module, leaf = _owner(model, name)
+        keep = isinstance(module, PackedLinear) and leaf == "weight"
+        tensor = _read(reader, given, None if keep else _numbers(given, dtype))
+        _put(module, leaf, tensor if device is None else tensor.to(device))
+
+    with (
+        _refused_as(source),
+        Reader(device or torch.device("cpu"), paths) as reader,
+        ThreadPoolExecutor(reader.threads) as pool,
+    ):
+        for _ in pool.map(fetch, sorted(weights.items(), key=_place)):
+            pass
 
 
 @contextmanager

@@ -1,30 +1,42 @@
-"""Stored tensors -> tensors on a device, one at a time: beside the result there is never more than a few MiB.
+"""Stored tensors -> tensors on a device: beside the result there are never more than a few buffers.
 
 Bytes are read, not mapped: pages of a mapped file would count as the process's memory beside the result.
 """
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from engine.weights.quants import dequantize
-from engine.weights.stored import Stored, open_plainly
+from engine.weights.stored import Stored
 
-PIECE = 2**22  # bytes, so that a piece is still in the processor's cache when it is converted
+PIECE = 2**16  # bytes that are converted at once: still in the cache, and too few for torch to wake its threads
 PINNED = 2**26
+MOST_THREADS = 4
 
 
 class Reader:
-    """Reads onto `device`; keeps the last file open. Raises ValueError where a file ends too early, OSError."""
+    """Reads from `paths` onto `device`, in as many `threads` at a time as is of use.
 
-    def __init__(self, device: torch.device) -> None:
+    Raises ValueError where a file ends too early, OSError.
+    """
+
+    def __init__(self, device: torch.device, paths: Iterable[Path]) -> None:
         self.device = device
-        self._path: Path | None = None
-        self._file: BinaryIO | None = None
         self._pinned = _Pinned(device) if device.type == "cuda" else None
+        # On a CPU the time goes into memory that is touched for the first time, and each thread touches its own.
+        self.threads = 1 if self._pinned is not None else min(os.cpu_count() or 1, MOST_THREADS)
+        self._files: dict[Path, int] = {}
+        try:
+            for path in paths:
+                self._files[path] = os.open(path, os.O_RDONLY)
+        except OSError:
+            self._close()
+            raise
 
     def __enter__(self) -> "Reader":
         return self
@@ -32,40 +44,35 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._close()
         if self._pinned is not None:
             self._pinned.wait()
 
     def raw(self, stored: Stored) -> Tensor:
         """What lies in the file: `stored.dtype`, `stored.stored_shape`."""
-        file = self._open(stored.path)
+        file = self._files[stored.path]
         if self._pinned is not None:
             return self._pinned.read(stored, file)
         return stored.read_from(file).to(self.device)
 
     def numbers(self, stored: Stored, dtype: torch.dtype) -> Tensor:
-        """The values in another dtype."""
+        """The values in a dtype of choice."""
         if stored.block is not None:
             return dequantize(self.raw(stored), stored.block, dtype).view(stored.shape)
         if self.device.type != "cpu" or stored.dtype == dtype:
             return self.raw(stored).to(dtype)
         out = torch.empty(stored.shape.numel(), dtype=dtype)
         piece = torch.empty(min(PIECE, stored.nbytes), dtype=torch.uint8)
-        file, size = self._open(stored.path), stored.dtype.itemsize
         for start in range(0, stored.nbytes, PIECE):
-            part = out[start // size : (start + PIECE) // size]
-            raw = piece[: part.numel() * size]
-            stored.read_into(raw, file, start)
-            part.copy_(raw.view(stored.dtype))
+            raw = piece[: stored.nbytes - start]
+            stored.read_into(raw, self._files[stored.path], start)
+            first = start // stored.dtype.itemsize
+            out[first : first + PIECE // stored.dtype.itemsize].copy_(raw.view(stored.dtype))
         return out.view(stored.shape)
 
-    def _open(self, path: Path) -> BinaryIO:
-        if self._file is None or path != self._path:
-            if self._file is not None:
-                self._file.close()
-            self._path, self._file = path, open_plainly(path)
-        return self._file
+    def _close(self) -> None:
+        for file in self._files.values():
+            os.close(file)
 
 
 class _Pinned:
@@ -77,7 +84,7 @@ class _Pinned:
         self.fetched = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
         self.turn = 0
 
-    def read(self, stored: Stored, file: BinaryIO) -> Tensor:
+    def read(self, stored: Stored, file: int) -> Tensor:
         out = torch.empty(stored.nbytes, dtype=torch.uint8, device=self.device)
         for start in range(0, stored.nbytes, PINNED):
             part = out[start : start + PINNED]

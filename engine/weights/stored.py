@@ -1,10 +1,10 @@
 """A tensor that lies in a file: its shape, type and place are known, its values are read when they are wanted."""
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -46,24 +46,23 @@ class Stored:
 
     def read(self) -> Tensor:
         """The values as they lie in the file, on the CPU. Raises ValueError where the file ends too early, OSError."""
-        with open_plainly(self.path) as file:
-            return self.read_from(file)
+        with self.path.open("rb") as file:
+            return self.read_from(file.fileno())
 
-    def read_from(self, file: BinaryIO) -> Tensor:
+    def read_from(self, file: int) -> Tensor:
         """The same, of a file that is open already."""
         raw = torch.empty(self.nbytes, dtype=torch.uint8)
         self.read_into(raw, file)
         return raw.view(self.dtype).view(self.stored_shape)
 
-    def read_into(self, raw: Tensor, file: BinaryIO, start: int = 0) -> None:
-        """Fill `raw`, (N,) bytes on the CPU, with the tensor's bytes from the `start`-th on."""
-        file.seek(self.offset + start)
-        left = raw.numpy().data
+    def read_into(self, raw: Tensor, file: int, start: int = 0) -> None:
+        """Fill `raw`, (N,) bytes on the CPU, with the tensor's from the `start`-th on. Threads may share a file."""
+        left, place = raw.numpy().data, self.offset + start
         while left:
-            count = file.readinto(left)  # type: ignore[attr-defined]  # which every file without a buffer has
+            count = os.preadv(file, [left], place)
             if not count:
                 raise ValueError(f"{self.path.name} ended while it was read")
-            left = left[count:]
+            left, place = left[count:], place + count
 
 
 def as_shape(sizes: Iterable[object]) -> torch.Size:
@@ -72,8 +71,3 @@ def as_shape(sizes: Iterable[object]) -> torch.Size:
     if not all(isinstance(n, int) and n >= 0 for n in shape) or math.prod(shape) > MOST_VALUES:  # type: ignore[arg-type]
         raise ValueError(f"its header is damaged: no tensor is {shape}")
     return torch.Size(shape)  # type: ignore[arg-type]
-
-
-def open_plainly(path: Path) -> BinaryIO:
-    """The file without a buffer between: bytes go from the system's cache straight to where they are wanted."""
-    return path.open("rb", buffering=0)
