@@ -57,9 +57,9 @@ def load_weights(
 ) -> None:
     """Give `model`, built on `meta`, its tensors: on `device`, numbers in `dtype`. Raises CheckpointMismatch, OSError.
 
-    All names and shapes are compared before anything is read. Then tensors are read, a few at a time, in the order of the
-    file. Weights of linear layers that are stored in fp8 or in blocks stay so, each layer becoming a PackedLinear; what
-    else is stored so becomes `dtype`, or float32. Without `device` and `dtype` tensors are taken as they are.
+    All names and shapes are compared before anything is read. Then tensors are read, a few at a time, in the order of
+    the file. Weights of linear layers that are stored in fp8 or in blocks stay so, each layer becoming a PackedLinear;
+    what else is stored so becomes `dtype`, or float32. Without `device` and `dtype` tensors are taken as they are.
     """
     _account(model, weights, source)
     _pack_linears(model, weights)
