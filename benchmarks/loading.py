@@ -2,8 +2,9 @@
 
     python -m benchmarks.loading [--layers 32] [--repeats 3] [--folder DIR] [--format fp16|fp8|q8_0 ...]
 
-Reading means one buffer that is filled from the file from end to end. Both are done with the file in the system's
-cache and with it thrown out of it, in turns; the ratio is the median over the rounds. Each case is a process of its
+Reading means one buffer that is filled from the file from end to end; keeping, that each piece gets memory of its own,
+which costs what the system takes to provide it and which no loader gets around. All are done with the file in the
+system's cache and with it thrown out of it, in turns; ratios are medians over the rounds. Each case is a process of its
 own, whose peak memory beyond what it had before is told as a share of the file. The 32 layers in fp16 are 6.8 GB, on
 disk and, once loaded, in memory; twice that in float32.
 """
@@ -33,7 +34,7 @@ from engine.weights.load import load_weights, open_weights
 PIECE = 2**24
 DTYPES = {"fp16": ("float16", "bfloat16", "float32"), "fp8": ("bfloat16",), "q8_0": ("bfloat16",)}
 SUFFIXES = {"fp16": "fp16.safetensors", "fp8": "fp8_e4m3fn.safetensors", "q8_0": "Q8_0.gguf"}
-COLUMNS = "{:24} {:>9} {:>5} {:>10} {:>10} {:>7} {:>12}"
+COLUMNS = "{:22} {:>9} {:>5} {:>10} {:>10} {:>10} {:>8} {:>8} {:>11}"
 
 
 def tensors(layers: int) -> dict[str, tuple[int, ...]]:
@@ -106,6 +107,16 @@ def read(path: Path) -> None:
             pass
 
 
+def keep(path: Path) -> list[Tensor]:
+    """The same, each piece into memory of its own."""
+    pieces = []
+    with path.open("rb", buffering=0) as file:
+        for start in range(0, path.stat().st_size, PIECE):
+            pieces.append(torch.empty(min(PIECE, path.stat().st_size - start), dtype=torch.uint8))
+            file.readinto(pieces[-1].numpy().data)
+    return pieces
+
+
 def load(path: Path, dtype: str) -> torch.nn.Module:
     """As the pipeline does it."""
     checkpoint = names.parse(open_weights(path))
@@ -135,28 +146,31 @@ def status(field: str) -> int:
 
 
 def case(path: Path, dtype: str, cold: bool, repeats: int) -> None:
-    """Run in a process of its own: seconds of reading, seconds of loading, bytes beyond what was there."""
+    """Run in a process of its own: seconds of reading, loading, keeping; bytes beyond what was there."""
     prepare: Callable[[Path], None] = throw_out if cold else read
     torch.zeros(PIECE, dtype=torch.float16).to(getattr(torch, dtype))
     with torch.device("meta"):
         build(DIT_3B)
-    before, reading, loading = status("VmRSS"), [], []
+    works: tuple[Callable[[], object], ...] = (lambda: read(path), lambda: load(path, dtype), lambda: keep(path))
+    before, peak = status("VmRSS"), 0
+    times: list[list[float]] = [[] for _ in works]
     for _ in range(repeats):
-        for work, times in ((lambda: read(path), reading), (lambda: load(path, dtype), loading)):
+        for work, row in zip(works, times, strict=True):
             prepare(path)
-            times.append(seconds(work))
-    print(json.dumps([reading, loading, status("VmHWM") - before]))
+            row.append(seconds(work))
+            peak = peak or (status("VmHWM") if work is works[1] else 0)
+    print(json.dumps([*times, peak - before]))
 
 
 def measure(path: Path, dtype: str, cold: bool, repeats: int) -> str:
     command = [sys.executable, "-m", "benchmarks.loading", "--case", str(path), dtype, str(int(cold)), str(repeats)]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
-    reading, loading, peak = json.loads(done.stdout)
+    reading, loading, keeping, peak = json.loads(done.stdout)
     size = path.stat().st_size
-    ratio = statistics.median(r / w for r, w in zip(reading, loading, strict=True))
-    rates = [f"{size / statistics.median(times) / 1e9:.2f} GB/s" for times in (reading, loading)]
-    state = "cold" if cold else "warm"
-    return COLUMNS.format(path.name, dtype, state, *rates, f"{ratio:.2f}", f"{peak / size:.3f}")
+    rates = [f"{size / statistics.median(times) / 1e9:.2f} GB/s" for times in (reading, keeping, loading)]
+    ratios = [statistics.median(a / b for a, b in zip(other, loading, strict=True)) for other in (reading, keeping)]
+    figures = [f"{ratio:.2f}" for ratio in ratios]
+    return COLUMNS.format(path.name, dtype, "cold" if cold else "warm", *rates, *figures, f"{peak / size:.3f}")
 
 
 def main() -> None:
@@ -173,7 +187,7 @@ def main() -> None:
         return case(Path(path), dtype, cold == "1", int(repeats))
     shapes = tensors(options.layers)
     needed = 2 * sum(torch.Size(shape).numel() for shape in shapes.values())
-    print(COLUMNS.format("file", "loaded as", "cache", "read", "loaded", "ratio", "peak / file"))
+    print(COLUMNS.format("file", "loaded as", "cache", "read", "kept", "loaded", "of read", "of kept", "peak / file"))
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         if (free := shutil.disk_usage(folder).free) < 1.2 * needed:
             parser.error(
