@@ -18,6 +18,7 @@ from engine.weights.stored import Stored, as_shape
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MOST_DIMENSIONS = 5
+MOST_ENTRIES = 2**26  # of a list or letters of a text; tokenizers have some 2**18
 ALIGNMENT = 32
 ORIGINAL_SHAPE = "comfy.gguf.orig_shape."
 
@@ -61,7 +62,7 @@ class _Header:
         return struct.unpack(code, self.take(struct.calcsize(code)))[0]
 
     def text(self) -> str:
-        return self.take(self.number("<Q")).decode("utf-8")
+        return self.take(self.counted(self.number("<Q"))).decode("utf-8")
 
     def value(self, kind: int) -> Any:
         if kind == _STRING:
@@ -74,9 +75,9 @@ class _Header:
         return self.number(_SCALARS[kind])
 
     def counted(self, count: int) -> int:
-        """A number of things of a byte or more each. Raises ValueError where so many cannot follow."""
-        if count > self.left:
-            raise ValueError(f"its header is cut short or damaged: {count} entries do not fit into the file")
+        """A number of things of a byte or more each. Raises ValueError where so many cannot follow, or never would."""
+        if count > min(self.left, MOST_ENTRIES):
+            raise ValueError(f"its header is cut short or damaged: it speaks of {count} entries")
         return count
 
 
