@@ -30,7 +30,7 @@ def network(name: str, tensors: Mapping[str, Tensor], sidecar: Mapping[str, Any]
     noise, cond = tensors["noise"], tensors["cond"]
     x = torch.cat((noise, cond, torch.ones_like(noise[..., :1])), dim=-1)[None]
     with torch.inference_mode():
-        found = {"emb": net.emb_in(sidecar["case"]["timestep"])[None]}
+        found = {"emb": net.emb_in(sidecar["case"]["timestep"], CPU)[None]}
         net.prepare(tensors["txt"], sidecar["case"]["timestep"])
         found["txt_in"] = net.prompt.clone()
         traces = _Traces(net, grid(x))

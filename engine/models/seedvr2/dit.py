@@ -53,9 +53,13 @@ class PatchOut(nn.Module):
         self.proj = nn.Linear(dim, PATCH**2 * OUTPUTS)
 
     def forward(self, x: Tensor, place: Tensor, size: torch.Size) -> Tensor:
-        """(B * N, D) of which the n-th token in the grid's order is at place[n] -> (B, T, H, W, 16)."""
+        """(B * N, D) of which the n-th token in the grid's order is at place[n] -> (B, T, H, W, 16).
+
+        In float32 if x is: what the 7B ends with can be beyond float16.
+        """
         b, t, h, w = size
-        tokens: Tensor = self.proj(x).index_select(0, place)
+        tokens: Tensor = linear_float32(self.proj, x) if x.dtype == torch.float32 else self.proj(x)
+        tokens = tokens.index_select(0, place)
         patches = tokens.view(b, t, h // PATCH, w // PATCH, PATCH, PATCH, OUTPUTS)
         return patches.transpose(3, 4).reshape(b, t, h, w, OUTPUTS)
 
@@ -155,7 +159,7 @@ class DiT(nn.Module):
 
         The layers that this was for are freed, so that afterwards the state dict is no longer the published one.
         """
-        time = self.emb_in(timestep)
+        time = self.emb_in(timestep, text.device)
         self.register_buffer("prompt", linear_float32(self.txt_in, text).to(self.residual_dtype), persistent=False)
         self.fold(by_part(time))
         del self.emb_in, self.txt_in
@@ -182,7 +186,7 @@ class DiT(nn.Module):
             if index:
                 z = z.index_select(0, layout.turn)
             block(z, y, layout, self.dtype)
-        out: Tensor = self.vid_out(self.finished(z).to(self.dtype), layout.place, x.shape[:-1])
+        out: Tensor = self.vid_out(self.finished(z), layout.place, x.shape[:-1])
         return out.to(x.dtype)
 
     def finished(self, x: Tensor) -> Tensor:
@@ -211,7 +215,7 @@ class DiT3B(DiT):
 
     def finished(self, x: Tensor) -> Tensor:
         shift, scale = self.final
-        return modulated(x, shift, scale, self.dtype)
+        return modulated(x, shift, scale, x.dtype)
 
 
 class DiT7B(DiT):

@@ -90,8 +90,7 @@ class TimeEmbedding(nn.Module):
         self.proj_hid = nn.Linear(dim, dim)
         self.proj_out = nn.Linear(dim, 6 * dim)
 
-    def forward(self, timestep: float) -> Tensor:  # -> (6 D,), float32
-        device = next(self.parameters()).device
+    def forward(self, timestep: float, device: torch.device) -> Tensor:  # -> (6 D,), float32
         half = _TIMES // 2
         angles = timestep * torch.exp(-math.log(10000) * torch.arange(half, device=device) / half)
         h = torch.cat((angles.sin(), angles.cos()))
