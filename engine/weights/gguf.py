@@ -126,7 +126,7 @@ def _info(header: _Header) -> _Info:
 
 def _stored(path: Path, info: _Info, start: int, original: Any) -> Stored:
     """original: the shape that the tensor had before its writer folded it, where it noted one."""
-    shape = info.shape if original is None else as_shape(original)
+    shape = as_shape(original) if isinstance(original, list) else info.shape
     if shape.numel() != info.shape.numel():
         raise ValueError(
             f"its header is damaged: {info.name} is {tuple(info.shape)}, which cannot become {tuple(shape)}"

@@ -16,6 +16,7 @@ from engine.weights.stored import FP8, Stored
 
 _SHOWN = 5  # names of each kind in a message
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_BRACE = b"{"  # after the eight bytes of a safetensors header's length, whatever those are
 _LEAST = 10  # bytes, of an empty safetensors file
 
 
@@ -42,7 +43,8 @@ def open_weights(path: Path) -> dict[str, Stored]:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """All the file's tensors, on the CPU, as they were stored: for small files. Raises CheckpointMismatch, OSError."""
     with _refused_as(path.name):
-        if _head(path).startswith((_ZIP, _PICKLE)):
+        head = _head(path)
+        if head.startswith((_ZIP, _PICKLE)) and head[8:9] != _BRACE:
             return pth.read(path)
         return {name: stored.read() for name, stored in _open(path).items()}
 
@@ -95,7 +97,7 @@ def _open(path: Path) -> dict[str, Stored]:
         return gguf.open_file(path)
     if head.startswith(_ZIP):
         return pth.open_file(path)
-    if head[8:9] == b"{":
+    if head[8:9] == _BRACE:
         return safetensors.open_file(path)
     raise ValueError(_what_else(head))
 

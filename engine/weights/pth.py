@@ -1,6 +1,7 @@
 """Pickled PyTorch checkpoints -> named tensors. Tensors and plain containers only: no code in the file is ever run."""
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +12,23 @@ from torch import Tensor
 from engine.weights.stored import Stored
 
 _NESTED = ("params_ema", "params", "state_dict")  # the running average of the weights is the better set
+# what a damaged pickle makes its reader stumble over
+_DAMAGE = (
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    AssertionError,
+    AttributeError,
+    TypeError,
+)
 
 
 def read(path: Path) -> dict[str, Tensor]:
     """The weights of a checkpoint, which may lie beneath one of the usual keys. Raises ValueError."""
-    # only the zip format, PyTorch's since 1.6, can be mapped
-    return _load(path, "cpu", mapped=zipfile.is_zipfile(path))
+    return _load(path, "cpu")
 
 
 def open_file(path: Path) -> dict[str, Stored]:
@@ -26,10 +38,12 @@ def open_file(path: Path) -> dict[str, Stored]:
     return {name: _stored(path, size, name, tensor) for name, tensor in _load(path, "meta").items()}
 
 
-def _load(path: Path, device: str, *, mapped: bool = False) -> dict[str, Tensor]:
+def _load(path: Path, device: str) -> dict[str, Tensor]:
     try:
+        # only the zip format, PyTorch's since 1.6, can be mapped
+        mapped = device == "cpu" and zipfile.is_zipfile(path)
         content = torch.load(path, weights_only=True, map_location=device, mmap=mapped)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except _DAMAGE as error:
         raise ValueError("it is not a PyTorch checkpoint of plain tensors") from error
     if isinstance(content, Tensor):
         return {"": content}
@@ -47,7 +61,7 @@ def _check_records(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             compressed = [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter of features that nobody's archive has
         raise ValueError("it is cut short or damaged: a zip archive without its list of contents") from error
     if compressed:
         raise ValueError("its values are compressed; save it with torch.save")

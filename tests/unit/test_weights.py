@@ -35,6 +35,13 @@ def test_a_safetensors_file_is_known_by_its_content(tmp_path: Path) -> None:
     assert torch.equal(read_weights(path)["weight"], TENSORS["weight"])
 
 
+@pytest.mark.parametrize("length", range(20))
+def test_no_length_of_a_header_is_taken_for_a_pickle(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "net.pth"
+    save_file({"x" * 8 * length: torch.ones(1)}, path)  # one of these headers has 128 bytes, as a pickle begins
+    assert torch.equal(read_weights(path)["x" * 8 * length], torch.ones(1))
+
+
 class Harmful:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (Path.touch, (Path("harm"),))
