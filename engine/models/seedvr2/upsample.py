@@ -28,14 +28,14 @@ class Patches(nn.Module):
     rim: Tensor
 
     def __init__(self, kernels: Tensor, bias: Tensor | None, like: Tensor) -> None:
-        """`kernels` (N, O, taps, I + 1, 2, 2) in float32, the last of the inputs being the constant that U adds."""
+        """`kernels` (N, 2, 2, O, taps, I + 1) in float32, the last of the inputs being the constant that U adds."""
         super().__init__()
-        weight = kernels[:, :, :, :-1].flatten(2, 3).flatten(0, 1)
-        constant = kernels[:, :, :, -1].sum(2).flatten(0, 1)[:, None]
+        weight = kernels[..., :-1].permute(0, 3, 1, 2, 4, 5).to(like.dtype).contiguous()  # (N, O, 2, 2, taps, I)
+        constant = kernels[..., -1].sum(4).permute(0, 3, 1, 2).flatten(0, 1)[:, None]
         rim = F.conv2d(constant.new_ones(1, 1, 2, 2), constant, padding=1)[0]
         if bias is not None:
             rim = rim + bias.float().repeat(len(kernels))[:, None, None]
-        weight = weight.to(like).contiguous(memory_format=torch.channels_last)
+        weight = weight.flatten(4).flatten(0, 1).permute(0, 3, 1, 2)
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("bias", rim[:, 1, 1].to(like), persistent=False)
         self.register_buffer("rim", (rim - rim[:, 1:2, 1:2]).to(like), persistent=False)
@@ -73,12 +73,12 @@ class Upsampler(nn.Module):
         up = torch.cat((self.upscale_conv.weight.flatten(1), self.upscale_conv.bias[:, None]), 1).detach().float()
         parts = up.view(2, 2, self.frames, -1, up.shape[1]).unbind(2)  # z of (2, 2, C, I + 1)
         first = w0, w1, w2 = [fold(tap, parts[0]) for tap in like.float().unbind(2)]
-        self.still = Patches((w0 + w1 + w2)[:, :, None], bias, like)
-        moving = torch.stack(first, 2)
+        self.still = Patches((w0 + w1 + w2)[..., None, :], bias, like)
+        moving = torch.stack(first, 4)
         if self.frames == 2:
             v0, v1, v2 = [fold(tap, parts[1]) for tap in like.float().unbind(2)]
-            moving = torch.stack((torch.cat((w0 + v1, v0)), torch.cat((w2, w1 + v2))), 2)
-            self.turn = Patches((v2 - w2)[:, :, None], None, like)
+            moving = torch.stack((torch.cat((w0 + v1, v0)), torch.cat((w2, w1 + v2))), 4)
+            self.turn = Patches((v2 - w2)[..., None, :], None, like)
         self.moving = Patches(moving, bias, like)
         del self.upscale_conv, self.conv
 
@@ -109,7 +109,7 @@ class Upsampler(nn.Module):
 
 
 def fold(w: Tensor, u: Tensor) -> Tensor:
-    """W's 3x3 kernel (O, C, 3, 3) over the patches that u (2, 2, C, I) makes: kernels (4, O, I, 2, 2), rows first."""
+    """W's 3x3 kernel (O, C, 3, 3) over the patches that u (2, 2, C, I) makes: kernels (4, 2, 2, O, I), rows first."""
     taps = w.permute(2, 3, 0, 1).contiguous()
     kernels = w.new_zeros(2, 2, 2, 2, w.shape[0], u.shape[-1])
     for x in range(2):
@@ -118,7 +118,7 @@ def fold(w: Tensor, u: Tensor) -> Tensor:
                 for column in range(3):
                     (i, a), (j, b) = divmod(x + row + 1, 2), divmod(y + column + 1, 2)
                     kernels[x, y, i - x, j - y].addmm_(taps[row, column], u[a, b])
-    return kernels.permute(0, 1, 4, 5, 2, 3).flatten(0, 1)
+    return kernels.flatten(0, 1)
 
 
 def spread(y: Tensor) -> Tensor:

@@ -139,14 +139,16 @@ class VideoVAE(nn.Module):
 
     def _through(self, half: Encoder | Decoder, x: Tensor, slice_latents: int, y: Tensor, check: Check) -> Tensor:
         """Fill y with what `half` makes of the frames of x."""
-        size = slice_latents or x.shape[2]
-        stages = half.stages(slice_latents or TEMPORAL * x.shape[2])
-        clip = Clip(thrifty=size < x.shape[2])
+        count = x.shape[2]
+        size = slice_latents or count
+        whole = size >= count
+        stages = half.stages(TEMPORAL * count if whole else size)
+        clip = Clip(thrifty=not whole)
         done = 0
-        for start in range(0, x.shape[2], size):
+        for start in range(0, count, size):
             part = x[:, :, start : start + size].to(self.dtype)
             frames = [frame.contiguous(memory_format=torch.channels_last) for frame in part.unbind(2)]
-            for frame in _stream(stages, frames, clip, start + size >= x.shape[2], check):
+            for frame in _stream(stages, frames, clip, start + size >= count, check):
                 y[:, :, done] = frame
                 done += 1
         return y

@@ -20,3 +20,42 @@ class VAEConfig:
 
 
 VAE = VAEConfig()  # the only published one
+
+
+# The peaks below are values held for each pixel of a frame, as counted on tensors alone for the published sizes; what
+# kernels and allocators take for themselves is left to the caller.
+RIM = 1.02  # grids of corners are a row and a column longer
+
+
+def encode_bytes(
+    config: VAEConfig, frames: int, height: int, width: int, slice_latents: int, itemsize: int, batch: int = 1
+) -> int:
+    """Peak bytes of tensors in `VideoVAE.encode`, the result among them, input and weights not."""
+    if frames == 1:
+        values = 513.0
+    elif not 0 < slice_latents < frames:  # the first level holds all frames, whatever else it works on
+        values = 1409 + 128.2 * frames
+    else:
+        values = 2815 + 128 * slice_latents
+    return _bytes(config, values, height * width * batch * itemsize)
+
+
+def decode_bytes(
+    config: VAEConfig, frames: int, height: int, width: int, slice_latents: int, itemsize: int, batch: int = 1
+) -> int:
+    """Peak bytes of tensors in `VideoVAE.decode`, the result among them, input and weights not."""
+    latents = (frames - 1) // TEMPORAL + 1
+    if frames == 1:
+        values = 643.0
+    elif not 0 < slice_latents < latents:
+        values = 2048 + 259.0 * frames
+    elif latents == 2:  # no layer remembers two frames at once
+        values = 4080.0
+    else:
+        values = 4811 + 448 * slice_latents + 3.0 * frames
+    return _bytes(config, values, height * width * batch * itemsize)
+
+
+def _bytes(config: VAEConfig, values: float, size: int) -> int:
+    widest = max(ours / published for ours, published in zip(config.channels, VAE.channels, strict=True))
+    return int(RIM * widest * values * size)
