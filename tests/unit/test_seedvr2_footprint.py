@@ -7,7 +7,7 @@ import torch
 
 from engine.models.seedvr2.config import DIT_3B, DIT_7B, DiTConfig
 from engine.models.seedvr2.dit import build
-from engine.models.seedvr2.footprint import activation_bytes
+from engine.models.seedvr2.footprint import CHUNK_TOKENS_CPU, activation_bytes
 from tests.live_bytes import LiveBytes
 
 SIZES = {"720p": (90, 160), "1080p": (136, 240), "4K": (270, 480)}
@@ -31,6 +31,19 @@ def test_a_long_clip_takes_little_more_than_its_two_streams() -> None:
     planned = activation_bytes(config, *shape)
     assert 1 <= planned / taken(config, *shape, 1) <= 1.25
     assert planned < 2.1 * 2 * config.dim * 171_360
+
+
+def test_on_a_processor_smaller_chunks_take_less() -> None:
+    config = DiTConfig("3b", dim=768, layers=2, hidden=2048, separate=1, text_dim=96)
+    net = build(config)
+    with torch.inference_mode():
+        for parameter in net.parameters():
+            parameter.normal_()
+        net.prepare(torch.randn(8, 96))
+        with LiveBytes() as live:
+            net(torch.randn(1, 2, 60, 80, 33))
+    planned = activation_bytes(config, 2, 60, 80, itemsize=4, chunk_tokens=CHUNK_TOKENS_CPU)
+    assert 1 <= planned / live.peak <= 1.25
 
 
 def taken(config: DiTConfig, t: int, h: int, w: int, batch: int) -> int:

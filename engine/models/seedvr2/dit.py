@@ -6,7 +6,7 @@ a chunk of whole windows at a time, so that activations of several times the mod
 and on a processor stay in its cache.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
@@ -52,16 +52,19 @@ class PatchOut(nn.Module):
         super().__init__()
         self.proj = nn.Linear(dim, PATCH**2 * OUTPUTS)
 
-    def forward(self, x: Tensor, place: Tensor, size: torch.Size) -> Tensor:
-        """(B * N, D) of which the n-th token in the grid's order is at place[n] -> (B, T, H, W, 16).
-
-        In float32 if x is: what the 7B ends with can be beyond float16.
-        """
+    def forward(self, parts: Iterable[Tensor], place: Tensor, size: torch.Size) -> Tensor:
+        """(B * N, D) in parts, of which the n-th token in the grid's order is at place[n] -> (B, T, H, W, 16)."""
         b, t, h, w = size
-        tokens: Tensor = linear_float32(self.proj, x) if x.dtype == torch.float32 else self.proj(x)
-        tokens = tokens.index_select(0, place)
+        tokens = torch.cat([self._project(part) for part in parts]).index_select(0, place)
         patches = tokens.view(b, t, h // PATCH, w // PATCH, PATCH, PATCH, OUTPUTS)
         return patches.transpose(3, 4).reshape(b, t, h, w, OUTPUTS)
+
+    def _project(self, x: Tensor) -> Tensor:
+        """In float32 if x is: what the 7B ends with can be beyond float16."""
+        if x.dtype == torch.float32:
+            return linear_float32(self.proj, x)
+        out: Tensor = self.proj(x)
+        return out
 
 
 class Block(nn.Module):
@@ -186,11 +189,12 @@ class DiT(nn.Module):
             if index:
                 z = z.index_select(0, layout.turn)
             block(z, y, layout, self.dtype)
-        out: Tensor = self.vid_out(self.finished(z), layout.place, x.shape[:-1])
+        parts = (self.finished(part) for part in z.split_with_sizes([chunk.tokens for chunk in layout.chunks]))
+        out: Tensor = self.vid_out(parts, layout.place, x.shape[:-1])
         return out.to(x.dtype)
 
     def finished(self, x: Tensor) -> Tensor:
-        """The stream (B * N, D) as the last projection takes it."""
+        """A part of the stream (M, D) as the last projection takes it."""
         return x
 
 
