@@ -22,7 +22,7 @@ class Prompt(NamedTuple):
 
 
 class HeadNorm(nn.Module):
-    """Holds the scale of a norm over a head's values, which `Attention` applies to queries and keys at once."""
+    """Holds the scale of a norm over a head's values, which `WindowAttention` applies to queries and keys at once."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -157,6 +157,7 @@ class DiT(nn.Module):
         """What the streams are kept in: the 7B's grow beyond what float16 holds."""
         return torch.float32 if self.dtype == torch.float16 else self.dtype
 
+    @torch.no_grad()
     def prepare(self, text: Tensor, timestep: float = 1000.0) -> None:
         """Fold the timestep into all modulations and project the prompt (L, text_dim): once, with the weights in.
 
