@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.pipelines.color import Method
+
 
 @dataclass(frozen=True, slots=True)
 class SeedVR2Options:
@@ -21,7 +23,7 @@ class SeedVR2Options:
     prepend_frames: int = 0
     input_noise_scale: float = 0.0
     latent_noise_scale: float = 0.0
-    color_correction: str = "lab"
+    color_correction: Method = "lab"
     seed: int = 42
     strength: float = 1.0
     vae_tiling: Literal["auto", "on", "off"] = "auto"

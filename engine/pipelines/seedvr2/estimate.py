@@ -1,0 +1,73 @@
+"""What a job would take, from a checkpoint's header or its architecture alone: no weights are read."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from engine.frames import Raster
+from engine.models.seedvr2.config import DIT_3B, DIT_7B, DiTConfig
+from engine.models.seedvr2.vae_config import VAE
+from engine.pipelines.plans import Ran
+from engine.pipelines.seedvr2.load import read_checkpoint
+from engine.pipelines.seedvr2.memory import Footprint, matrix_parameters
+from engine.pipelines.seedvr2.options import SeedVR2Options
+from engine.pipelines.seedvr2.plan import begin, ladder
+from engine.pipelines.upscaler import Estimate
+
+# Multiply-adds of the published autoencoder, both ways, for each pixel of the result.
+FIRST_FRAME, LATER_FRAME = 7.3e6, 16.3e6
+VAE_BYTES = 501_324_814
+EFFICIENCY = 0.5  # of the rate of a large matrix product that a whole job reaches
+PROBE = 2048
+
+
+def estimate(
+    dit: Path | None,
+    vae: Path | None,
+    architecture: str | None,
+    *,
+    source: Raster,
+    target: Raster,
+    options: SeedVR2Options,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Estimate:
+    """The plan a call would begin with, and what it takes. Seconds are a guess from the device's rate of arithmetic.
+
+    Raises CheckpointMismatch when `dit` is another network's.
+    """
+    config = read_checkpoint(dit).config if dit else DIT_7B if architecture == "7b" else DIT_3B
+    footprint = Footprint.of(
+        config,
+        VAE,
+        source,
+        target,
+        options,
+        dtype=dtype,
+        device=device,
+        dit_weights=dit.stat().st_size if dit else matrix_parameters(config) * dtype.itemsize,
+        vae_weights=vae.stat().st_size if vae else VAE_BYTES,
+    )
+    plan = begin(ladder(footprint, options), options)
+    frames = plan.batch if options.temporal else 1
+    work = multiply_adds(config, frames, footprint.height, footprint.width)
+    seconds = 2 * work / (frames - plan.overlap * (frames > 1)) / (EFFICIENCY * operations_per_second(device, dtype))
+    return Estimate(Ran(plan, attempts=0), plan.bytes, seconds)
+
+
+def multiply_adds(config: DiTConfig, frames: int, height: int, width: int) -> float:
+    """Of one batch through both networks; attention, which is small beside the matrices, is left out."""
+    tokens = ((frames - 1) // 4 + 1) * (height // 16) * (width // 16)
+    per_token = matrix_parameters(config) * config.layers / (config.layers + config.separate)
+    return height * width * (FIRST_FRAME + (frames - 1) * LATER_FRAME) + tokens * per_token
+
+
+def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
+    """What the device reaches in one large matrix product, measured in a moment."""
+    a = torch.ones(PROBE, PROBE, device=device, dtype=dtype)
+    with torch.inference_mode():
+        (a @ a)[0, 0].item()  # the first of its kind also chooses a kernel
+        begun = time.perf_counter()
+        (a @ a)[0, 0].item()
+    return 2 * PROBE**3 / (time.perf_counter() - begun)

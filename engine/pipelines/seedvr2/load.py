@@ -1,0 +1,83 @@
+"""Published files -> a pipeline. Which network a file holds is read from its names and shapes alone."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.models.seedvr2 import vae_names
+from engine.models.seedvr2.dit import DiT3B, DiT7B, build
+from engine.models.seedvr2.names import Checkpoint, parse
+from engine.models.seedvr2.vae import VideoVAE
+from engine.notes import Note
+from engine.pipelines.seedvr2.networks import Networks
+from engine.pipelines.seedvr2.pipeline import SeedVR2
+from engine.weights.load import CheckpointMismatch, load_weights, open_weights, read_weights
+from engine.weights.packed import unpack_once
+from engine.weights.stored import Stored
+
+POOR_IN_FP8 = Note(
+    "LOW_PRECISION", "the 7B in plain fp8 is measurably worse than in Q4_K_M or fp16; a `mixed` file keeps more of it"
+)
+
+
+def load_seedvr2(dit: Path, vae: Path, positive: Path | None, *, device: torch.device, dtype: torch.dtype) -> SeedVR2:
+    """Both networks on the device, ready to run. `positive`: the prompt's embedding, for files that carry none.
+
+    Raises CheckpointMismatch, OSError.
+    """
+    checkpoint = read_checkpoint(dit)
+    text = _text(checkpoint, positive, dit)
+    transformer = _transformer(checkpoint, text, dit, device, dtype)
+    networks = Networks(transformer, _autoencoder(vae, device, dtype), device, dtype)
+    return SeedVR2(networks, dit.stem, [POOR_IN_FP8] if _all_fp8(checkpoint) else [])
+
+
+def read_checkpoint(path: Path) -> Checkpoint[Stored]:
+    """What a transformer's file says of itself, no weights read. Raises CheckpointMismatch, OSError."""
+    checkpoint = parse(open_weights(path))
+    if checkpoint is None:
+        raise CheckpointMismatch(path.name, "it is no SeedVR2 transformer")
+    return checkpoint
+
+
+def _transformer(
+    checkpoint: Checkpoint[Stored], text: Tensor, path: Path, device: torch.device, dtype: torch.dtype
+) -> DiT3B | DiT7B:
+    with torch.device("meta"):
+        net = build(checkpoint.config)
+    load_weights(net, checkpoint.weights, path.name, device=device, dtype=dtype)
+    net.eval().requires_grad_(False).prepare(text.to(device))
+    for block in net.layers:
+        unpack_once(block)
+    return net
+
+
+def _autoencoder(path: Path, device: torch.device, dtype: torch.dtype) -> VideoVAE:
+    weights = vae_names.rename(open_weights(path))
+    config = vae_names.recognise(weights)
+    if config is None:
+        raise CheckpointMismatch(path.name, "it is no autoencoder of SeedVR2")
+    with torch.device("meta"):
+        net = VideoVAE(config)
+    load_weights(net, weights, path.name, device=device, dtype=dtype)
+    net.eval().requires_grad_(False).prepare()
+    return net
+
+
+def _text(checkpoint: Checkpoint[Stored], positive: Path | None, dit: Path) -> Tensor:
+    """The prompt's embedding (L, text_dim): the file's own, else the one published beside it."""
+    if checkpoint.positive is not None:
+        return checkpoint.positive.read()
+    if positive is None:
+        raise CheckpointMismatch(dit.name, "it carries no text embedding and none lies beside it")
+    tensors = list(read_weights(positive).values())
+    if len(tensors) != 1 or tensors[0].shape[1:] != (checkpoint.config.text_dim,):
+        raise CheckpointMismatch(positive.name, f"it is no text embedding of width {checkpoint.config.text_dim}")
+    return tensors[0]
+
+
+def _all_fp8(checkpoint: Checkpoint[Stored]) -> bool:
+    return checkpoint.config.kind == "7b" and all(
+        stored.dtype == torch.float8_e4m3fn for stored in checkpoint.weights.values()
+    )
