@@ -33,9 +33,7 @@ def match_lab(content: Tensor, style: Tensor, out: Tensor) -> None:
     for t in range(len(content)):
         reconstruct(content[t], style[t], out[t])
     for t, rows in pieces(out):
-        linear = _linear(out[t, :, rows])
-        for channel in range(3):
-            out[t, channel, rows] = _channel(linear, channel)
+        out[t, :, rows] = _lab(out[t, :, rows])
     for channel, share in enumerate((LIGHTNESS_FROM_STYLE, 1.0, 1.0)):
         plane = out[:, channel].view(-1)
         plane.lerp_(match(plane, ascending(_plane(style, channel))), share)
@@ -50,6 +48,12 @@ def _plane(rgb: Tensor, channel: int) -> Tensor:
     for t, rows in pieces(rgb):
         plane[t, rows] = _channel(_linear(rgb[t, :, rows].float()), channel)
     return plane.view(-1)
+
+
+def _lab(rgb: Tensor) -> Tensor:
+    """(3, h, w) of (3, h, w) in [-1, 1]."""
+    linear = _linear(rgb)
+    return torch.stack([_channel(linear, channel) for channel in range(3)])
 
 
 def _linear(rgb: Tensor) -> Tensor:

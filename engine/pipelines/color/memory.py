@@ -3,9 +3,9 @@
 from engine.pipelines.color.pieces import CPU_PIXELS, GPU_PIXELS
 
 RESULT = 12  # bytes for each pixel of the slice, as everything in `_WHOLE`
-_WHOLE = {"lab": 16, "hsv": 36, "wavelet_adaptive": 36}  # at most: where all pixels have one hue
-_PIECE = {"lab": 92, "hsv": 56, "wavelet_adaptive": 56, "wavelet": 24}  # for each pixel of a piece
-_FRAME = {"wavelet_adaptive": 12, "adain": 8}  # for each pixel of a frame
+_WHOLE = {"lab": 16, "hsv": 40, "wavelet_adaptive": 40}  # at most: where all pixels have one hue
+_PIECE = {"lab": 84, "hsv": 64, "wavelet_adaptive": 52, "wavelet": 24}  # for each pixel of a piece
+_FRAME = {"wavelet_adaptive": 12, "adain": 5}  # for each pixel of a frame
 SORT_WORKSPACE = 20  # bytes for each value: keys and 64-bit indices once more, and the indices before the sort
 
 

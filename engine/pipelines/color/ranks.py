@@ -20,11 +20,11 @@ def match(content: Tensor, style: Tensor) -> Tensor:
     `content` holds its own keys, which saves a copy.
     """
     n, m = len(content), len(style)
+    if n != m:
+        style = style.index_select(0, torch.linspace(0, 1, n, device=style.device).mul_(m - 1).int())
     keys = _flip(_keys(content))
     order = torch.sort(keys, stable=True).indices
     _flip(keys)
-    if n != m:
-        style = style[torch.linspace(0, 1, n, device=style.device).mul_(m - 1).long()]
     matched = torch.empty_like(style).scatter_(0, order, style)
     del order  # the largest of all
     return _flip(matched).view(torch.float32)
