@@ -49,13 +49,20 @@ class Plan:
 
 
 def ladder(footprint: Footprint, options: SeedVR2Options) -> list[Plan]:
-    """Plans from the roomiest to the thriftiest: thinner slices first, then tiles, smaller batches, offloading."""
-    plans = []
-    for offload in (False, True) if footprint.on_gpu else (False,):
-        for batch in batch_sizes(options, on_gpu=footprint.on_gpu):
-            for slice_latents, tile, overlap in _shapes(footprint, options, batch):
-                plans.append(_plan(footprint, options, batch, slice_latents, tile, overlap, offload))
-    return plans
+    """Plans from the roomiest to the thriftiest: smaller tiles first, then smaller batches, then offloading.
+
+    A batch of one frame comes last of all: a video restored frame by frame flickers.
+    """
+    sizes = list(batch_sizes(options, on_gpu=footprint.on_gpu))
+    last = [size for size in sizes[1:] if size == 1 and options.temporal]
+    groups = (sizes[: len(sizes) - len(last)], last)
+    return [
+        _plan(footprint, options, batch, tile, overlap, offload=offload)
+        for group in groups
+        for offload in ((False, True) if footprint.on_gpu else (False,))
+        for batch in group
+        for tile, overlap in _tiles(footprint, options)
+    ]
 
 
 def begin(plans: Sequence[Plan], options: SeedVR2Options) -> Plan:
@@ -90,28 +97,25 @@ def shared_frames(options: SeedVR2Options, batch: int) -> int:
     return min(options.temporal_overlap, batch // 2)
 
 
-def _shapes(footprint: Footprint, options: SeedVR2Options, batch: int) -> Iterator[tuple[int, int, int]]:
-    """(latent frames at a time, tile, overlap) for the VAE, falling."""
-    slices = (0, 1) if options.temporal and batch > 5 else (0,)
+def _tiles(footprint: Footprint, options: SeedVR2Options) -> Iterator[tuple[int, int]]:
+    """(tile, overlap) for the autoencoder, falling; 0 for whole frames."""
     edge = max(footprint.height, footprint.width)
     if options.vae_tiling != "on" or options.vae_tile >= edge:
-        yield from ((slice_latents, 0, 0) for slice_latents in slices)
+        yield 0, 0
     for tile in sorted({options.vae_tile, *TILES}, reverse=True):
         if tile < edge and tile <= options.vae_tile:
-            overlap = options.vae_overlap if tile == options.vae_tile else tile // 8
-            yield from ((slice_latents, tile, overlap) for slice_latents in slices)
+            yield tile, options.vae_overlap if tile == options.vae_tile else tile // 8
 
 
-def _plan(
-    footprint: Footprint,
-    options: SeedVR2Options,
-    batch: int,
-    slice_latents: int,
-    tile: int,
-    overlap: int,
-    offload: bool,
-) -> Plan:
+def _plan(footprint: Footprint, options: SeedVR2Options, batch: int, tile: int, overlap: int, *, offload: bool) -> Plan:
+    """The plan of that batch and tile with whichever slices take less: thin ones hold history, thick ones frames."""
     shared = shared_frames(options, batch)
     frames, clips = (batch, 1) if options.temporal else (1, batch)
-    most = footprint.peak(frames, clips, pending=shared > 0, slice_latents=slice_latents, tile=tile, offload=offload)
-    return Plan(batch, shared, slice_latents, tile, overlap, offload, most)
+
+    def peak(slice_latents: int) -> int:
+        return footprint.peak(
+            frames, clips, pending=shared > 0, slice_latents=slice_latents, tile=tile, offload=offload
+        )
+
+    slice_latents = min((0, 1), key=peak)
+    return Plan(batch, shared, slice_latents, tile, overlap, offload, peak(slice_latents))
