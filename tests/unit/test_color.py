@@ -119,6 +119,11 @@ def test_equal_values_keep_their_order() -> None:
     assert bool((got.diff() >= 0).all())
 
 
+def test_more_values_than_float32_can_count_have_a_largest() -> None:
+    style = torch.arange(2**24 + 4, dtype=torch.int32)
+    assert match(torch.tensor([1.0, 0.0]), style).view(torch.int32).tolist() == [2**24 + 3, 0]
+
+
 def test_lab_takes_the_styles_chroma_over_the_whole_slice() -> None:
     """Two frames whose colours changed places: as one population nothing is left to match."""
     x = picture()

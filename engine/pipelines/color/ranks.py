@@ -21,7 +21,9 @@ def match(content: Tensor, style: Tensor) -> Tensor:
     """
     n, m = len(content), len(style)
     if n != m:
-        style = style.index_select(0, torch.linspace(0, 1, n, device=style.device).mul_(m - 1).int())
+        ranks = torch.linspace(0, 1, n, device=style.device).mul_(m - 1).int()
+        style = style.index_select(0, ranks.clamp_(max=m - 1))  # float32 rounds above 2^24, up too
+        del ranks
     keys = _flip(_keys(content))
     order = torch.sort(keys, stable=True).indices
     _flip(keys)
