@@ -56,7 +56,9 @@ class Residency(Generic[K, P]):
 
     def _get(self, key: K, load: Callable[[], P]) -> P:
         with self._lock:
-            if key not in self._pipelines:
+            if key in self._pipelines:
+                self._pipelines[key] = self._pipelines.pop(key)  # now the one used last
+            else:
                 log.info("loading %s on %s", key, self.device)
                 self._pipelines[key] = load()
             return self._pipelines[key]
@@ -66,7 +68,7 @@ class Residency(Generic[K, P]):
 
     @property
     def loaded(self) -> list[K]:
-        """Keys of what is loaded, oldest first."""
+        """Keys of what is loaded, the one that was used longest ago first."""
         return list(self._pipelines)
 
     def offload(self, wanted: Callable[[K], bool] = lambda key: True) -> tuple[list[K], int]:

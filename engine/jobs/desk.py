@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.catalog import Catalog, Model, Task, built_in, locate
-from engine.errors import ModelNotBaked
+from engine.errors import ModelNotBaked, OutOfMemory
 from engine.jobs.families import FAMILIES, Family, Setup
 from engine.jobs.outputs import OutputFields, S3Config
 from engine.jobs.plan import Outline
@@ -127,12 +127,22 @@ class Desk:
                 hint="bake the model into the image, or put its files into a folder of MODELS_DIR",
                 field="model",
             )
-        self._make_room(int(ROOM * _weight_bytes(setup)))
-        pipeline: Upscaler[Any] = family.load(setup)
+        needed = _weight_bytes(setup)
+        self._make_room(int(ROOM * needed))
+        pipeline = _loaded(family, setup)
+        if pipeline is None:
+            gone, _ = self.residency.offload()
+            pipeline = _loaded(family, setup) if gone else None
+        if pipeline is None:
+            self.residency.offload()
+            raise OutOfMemory(
+                f"`{setup.model.name}` takes {needed // MIB} MB, more than the {self.residency.free_bytes() // MIB} here",
+                hint="choose the model in fp8 or Q4_K_M, or an endpoint with more memory",
+            )
         return pipeline
 
     def _make_room(self, needed: int) -> None:
-        """Drop models, the one that was loaded first before others, until `needed` bytes are free or none is left."""
+        """Drop models, the one used longest ago before others, until `needed` bytes are free or none is left."""
         for key in self.residency.loaded:
             if self.residency.free_bytes() >= needed:
                 return
@@ -150,6 +160,19 @@ class Desk:
         """Load the default model and run one tiny shape, so that the first job starts warm."""
         with self.upscaler(self.model(None)) as pipeline:
             pipeline.warm()
+
+
+def _loaded(family: Family[Any, Any], setup: Setup) -> Upscaler[Any] | None:
+    """The pipeline; None when memory ran out, with what was there of it let go."""
+    from engine.pipelines.devices import is_out_of_memory
+
+    try:
+        pipeline: Upscaler[Any] = family.load(setup)
+        return pipeline
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
 
 
 def _weight_bytes(setup: Setup) -> int:

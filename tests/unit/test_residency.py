@@ -55,6 +55,14 @@ def test_offload_drops_what_is_wanted_and_says_what_went() -> None:
     assert kept.offload()[0] == ["b"] and kept.offload()[0] == []
 
 
+def test_what_was_used_last_stands_last() -> None:
+    kept = made()
+    for key in ("a", "b", "a"):
+        with kept.use(key, lambda: "pipeline"):
+            pass
+    assert kept.loaded == ["b", "a"]
+
+
 class Pipeline:
     """Something that can be watched going away."""
 

@@ -1,6 +1,7 @@
 """A real family of models as small as can be: SeedVR2's requests, phases and files, and repeated pixels for a network.
 
-A model's text file says how it fares: `good`, `foreign` (another model's tensors) or `broken` (makes NaN).
+A model's text file says how it fares: `good`, `foreign` (another model's tensors), `hungry` (never fits) or `broken`
+(makes NaN).
 """
 
 import time
@@ -73,6 +74,8 @@ class DoublingFamily(SeedVR2Family):
             fate = file.read(7).decode()
         if fate == "foreign":
             raise CheckpointMismatch(dit.name, missing=["blocks.0.attn.proj_qkv.vid.weight"])
+        if fate.startswith("hungry"):
+            raise torch.OutOfMemoryError("no memory")
         return Doubler(setup.model.name, setup.device, setup.dtype, fate.startswith("broken"))
 
     def estimate(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import Cancelled, Internal
+from engine.errors import Cancelled, Internal, OutOfMemory
 from engine.jobs.cancel import CancelToken
 from engine.jobs.desk import Desk
 from engine.jobs.families import FAMILIES
@@ -215,3 +215,19 @@ def test_models_leave_oldest_first_until_another_has_room(
         with small.upscaler(small.model(name)):
             pass
     assert [name for name, _ in small.residency.loaded] == kept
+
+
+def test_a_model_that_does_not_fit_even_alone_is_told_so_and_leaves_nothing(shop: Inside, tmp_path: Path) -> None:
+    desk = shop.worker.desk
+    for name, fate in (("tiny_vae", "good"), ("tiny", "good"), ("other", "hungry")):
+        weight_file(tmp_path, name, fate)
+    settings = desk.settings.model_copy(update={"models_dir": (tmp_path,)})
+    small = Desk(settings, desk.fetcher, desk.deliverer, desk.residency, desk.catalog, desk.families)
+    with small.upscaler(small.model("tiny")):
+        pass
+    with (
+        pytest.raises(OutOfMemory, match=r"`other` takes 0 MB, more than the \d+ here"),
+        small.upscaler(small.model("other")),
+    ):
+        pass
+    assert small.residency.loaded == []

@@ -12,7 +12,7 @@ SORT_WORKSPACE = 20  # bytes for each value: keys and 64-bit indices once more, 
 def color_bytes(method: str, frames: int, height: int, width: int, *, on_cpu: bool = False) -> int:
     """Peak bytes of `correct`, its result included: tensors, and what sorting takes for itself.
 
-    The latter was read in torch's source for CUDA, not measured.
+    The latter is a guess for CUDA, not measured.
     """
     sorting = SORT_WORKSPACE * frames * height * width if method in _WHOLE else 0
     return tensor_bytes(method, frames, height, width, on_cpu=on_cpu) + sorting

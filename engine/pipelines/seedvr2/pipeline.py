@@ -93,7 +93,7 @@ class SeedVR2:
 
     def _stream(self, frames: Iterable[Frame], job: Job, plans: Sequence[Plan]) -> Iterator[Frame]:
         options = job.options
-        cuts = Cuts()
+        cuts = Cuts(job.source.pixel.bits)
         batches = Batches(
             frames,
             cuts.is_cut if options.temporal else lambda frame: False,
