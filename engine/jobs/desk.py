@@ -135,8 +135,9 @@ class Desk:
             pipeline = _loaded(family, setup) if gone else None
         if pipeline is None:
             self.residency.offload()
+            free = self.residency.free_bytes() // MIB
             raise OutOfMemory(
-                f"`{setup.model.name}` takes {needed // MIB} MB, more than the {self.residency.free_bytes() // MIB} here",
+                f"`{setup.model.name}` takes {needed // MIB} MB, more than the {free} here",
                 hint="choose the model in fp8 or Q4_K_M, or an endpoint with more memory",
             )
         return pipeline
