@@ -15,7 +15,7 @@ class Shuttle:
 
     def come(self) -> None:
         """Put the network onto its device, if it is away."""
-        if not self._home or self._tensors[0].device == self._device:
+        if not self._home or self._tensors[0].device.type == self._device.type:
             return
         for tensor, home in zip(self._tensors, self._home, strict=True):
             tensor.data = home.to(self._device, non_blocking=True)
