@@ -117,6 +117,7 @@ class SeedVR2:
             if batch.last or not overlap:
                 yield from self._finish(waiting, job)
                 waiting = None
+        self._noise = None
 
     def _attempt(self, batch: Batch[Frame], job: Job, done: int) -> Tensor | None:
         """The batch restored, (T, 3, H, W); None when memory ran out."""
