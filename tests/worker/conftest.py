@@ -82,3 +82,13 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     with FakePlatform(take_wait=5, stop_wait=5) as platform:
         yield Bench(platform, tmp_path)
         assert platform.anomalies == []
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tiny SeedVR2 checkpoints in every published layout, with their catalog."""
+    from builder.tiny.layouts import make  # here, for `gguf` takes a moment to import
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    make(folder)
+    return folder

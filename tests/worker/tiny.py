@@ -1,0 +1,60 @@
+"""Workers that offer tiny SeedVR2 checkpoints: the published layouts, and copies of one that a test has damaged."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from builder.tiny.layouts import CATALOG, LAYOUTS, POSITIVE_FILE, VAE
+from tests.worker.inside import Inside, inside
+
+MODEL = "tiny-seedvr2-3b-fp16"
+LAYOUT = LAYOUTS["3b-fp16"]
+
+
+def environment(checkpoints: Path, model: str = MODEL) -> dict[str, str]:
+    """Variables of a worker process. One thread: what is this small gains nothing from a second."""
+    return {
+        "CATALOG": str(checkpoints / CATALOG),
+        "MODELS_DIR": str(checkpoints),
+        "MODELS": model,
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@contextmanager
+def offering(folder: Path, checkpoints: Path, models: Iterable[str] = (MODEL,), **settings: Any) -> Iterator[Inside]:
+    """A worker inside the test; `models` are those it offers."""
+    given: dict[str, Any] = {"models_dir": (checkpoints,), "catalog": (checkpoints / CATALOG,), **settings}
+    with inside(folder, models=tuple(models), **given) as made:
+        yield made
+
+
+def catalog_of(path: Path, models: Mapping[str, tuple[str, str]]) -> Path:
+    """A catalog, beside the tiny one, of 3B models of these two files each; a file of no known name has no known size.
+
+    Write: `{"name of the model": ("the transformer's file", "the autoencoder's file")}`.
+    """
+    known = {LAYOUT.file, VAE, POSITIVE_FILE}
+    text = '[source.damaged]\nlicence = "Apache-2.0"\n'
+    for role, place in (("dit", 0), ("vae", 1)):
+        for file in sorted({files[place] for files in models.values()} - known):
+            text += f'[file."{file}"]\nsource = "damaged"\nrole = "{role}"\n'
+    for name, (dit, vae) in models.items():
+        text += f"""
+[[model]]
+name = "{name}"
+family = "seedvr2"
+architecture = "3b"
+tasks = ["upscale"]
+description = "Not what it should be"
+parameters = 1
+precision = "F16"
+files = ["{dit}", "{vae}", "{POSITIVE_FILE}"]
+"""
+    path.write_text(text)
+    return path
+
+
+def codes(reply: Mapping[str, Any]) -> list[str]:
+    return [warning["code"] for warning in reply["warnings"]]
