@@ -9,10 +9,10 @@ from engine.frames import Raster
 from engine.models.seedvr2.config import DIT_3B, DIT_7B, DiTConfig
 from engine.models.seedvr2.vae_config import VAE
 from engine.pipelines.plans import Ran
-from engine.pipelines.seedvr2.load import read_checkpoint
+from engine.pipelines.seedvr2.load import read_checkpoint, remarks
 from engine.pipelines.seedvr2.memory import Footprint, matrix_parameters
 from engine.pipelines.seedvr2.options import SeedVR2Options
-from engine.pipelines.seedvr2.plan import begin, ladder
+from engine.pipelines.seedvr2.plan import begin, capped, ladder
 from engine.pipelines.upscaler import Estimate
 
 # Multiply-adds of the published autoencoder, both ways, for each pixel of the result.
@@ -37,7 +37,8 @@ def estimate(
 
     Raises CheckpointMismatch when `dit` is another network's.
     """
-    config = read_checkpoint(dit).config if dit else DIT_7B if architecture == "7b" else DIT_3B
+    checkpoint = read_checkpoint(dit) if dit else None
+    config = checkpoint.config if checkpoint else DIT_7B if architecture == "7b" else DIT_3B
     footprint = Footprint.of(
         config,
         VAE,
@@ -53,7 +54,8 @@ def estimate(
     frames = plan.batch if options.temporal else 1
     work = multiply_adds(config, frames, footprint.height, footprint.width)
     seconds = 2 * work / (frames - plan.overlap * (frames > 1)) / (EFFICIENCY * operations_per_second(device, dtype))
-    return Estimate(Ran(plan, attempts=0), plan.bytes, seconds)
+    about = remarks(checkpoint) if checkpoint else []
+    return Estimate(Ran(plan, attempts=0), plan.bytes, seconds, (*about, *capped(plan, options)))
 
 
 def multiply_adds(config: DiTConfig, frames: int, height: int, width: int) -> float:

@@ -30,7 +30,7 @@ def load_seedvr2(dit: Path, vae: Path, positive: Path | None, *, device: torch.d
     text = _text(checkpoint, positive, dit)
     transformer = _transformer(checkpoint, text, dit, device, dtype)
     networks = Networks(transformer, _autoencoder(vae, device, dtype), device, dtype)
-    return SeedVR2(networks, dit.stem, [POOR_IN_FP8] if _all_fp8(checkpoint) else [])
+    return SeedVR2(networks, dit.stem, remarks(checkpoint))
 
 
 def read_checkpoint(path: Path) -> Checkpoint[Stored]:
@@ -39,6 +39,12 @@ def read_checkpoint(path: Path) -> Checkpoint[Stored]:
     if checkpoint is None:
         raise CheckpointMismatch(path.name, "it is no SeedVR2 transformer")
     return checkpoint
+
+
+def remarks(checkpoint: Checkpoint[Stored]) -> list[Note]:
+    """What whoever uses the checkpoint should know of it."""
+    all_fp8 = all(stored.dtype == torch.float8_e4m3fn for stored in checkpoint.weights.values())
+    return [POOR_IN_FP8] if checkpoint.config.kind == "7b" and all_fp8 else []
 
 
 def _transformer(
@@ -75,9 +81,3 @@ def _text(checkpoint: Checkpoint[Stored], positive: Path | None, dit: Path) -> T
     if len(tensors) != 1 or tensors[0].shape[1:] != (checkpoint.config.text_dim,):
         raise CheckpointMismatch(positive.name, f"it is no text embedding of width {checkpoint.config.text_dim}")
     return tensors[0]
-
-
-def _all_fp8(checkpoint: Checkpoint[Stored]) -> bool:
-    return checkpoint.config.kind == "7b" and all(
-        stored.dtype == torch.float8_e4m3fn for stored in checkpoint.weights.values()
-    )

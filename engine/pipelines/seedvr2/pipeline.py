@@ -25,7 +25,7 @@ from engine.pipelines.seedvr2.finish import Job, finished, source_rgb
 from engine.pipelines.seedvr2.memory import Footprint
 from engine.pipelines.seedvr2.networks import Networks
 from engine.pipelines.seedvr2.options import SeedVR2Options
-from engine.pipelines.seedvr2.plan import Plan, begin, following, ladder
+from engine.pipelines.seedvr2.plan import Plan, begin, capped, following, ladder
 from engine.pipelines.seedvr2.preparation import add_noise, blend_weights, clip_indices, prepare
 from engine.pipelines.seedvr2.sampling import condition_noise, draw_noise
 from engine.pipelines.upscaler import UNWATCHED, Watch
@@ -77,7 +77,7 @@ class SeedVR2:
         )
         plans = ladder(footprint, options)
         first = begin(plans, options)
-        self.plan, self.notes = Ran(first, attempts=1), [*self._about, *_capped(first, options)]
+        self.plan, self.notes = Ran(first, attempts=1), [*self._about, *capped(first, options)]
         self.seconds = dict.fromkeys(SHARES, 0.0)
         prepended = options.prepend_frames if options.temporal else 0
         return islice(self._stream(frames, job, plans), prepended, None)
@@ -214,9 +214,3 @@ def blend(before: Tensor, y: Tensor, shared: int) -> None:
         weights = blend_weights(shared).to(before.device).view(-1, 1, 1, 1)
         mixed = torch.lerp(y[:shared].float(), before[-shared:].float(), weights)
         before[-shared:] = mixed.to(before.dtype)
-
-
-def _capped(plan: Plan, options: SeedVR2Options) -> Iterator[Note]:
-    wanted, held = options.batch_size, options.frames
-    if wanted is not None and plan.batch < wanted and (held is None or plan.batch < held):
-        yield Note("BATCH_CAPPED", f"batch_size {wanted} was capped at {plan.batch}, what memory holds")

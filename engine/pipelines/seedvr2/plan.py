@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.notes import Note
 from engine.pipelines.plans import MIB, choose
 from engine.pipelines.seedvr2.memory import Footprint
 from engine.pipelines.seedvr2.options import SeedVR2Options
@@ -75,6 +76,13 @@ def following(plans: Sequence[Plan], tried: Plan) -> Plan | None:
     """The next plan that takes clearly less than `tried`, for which memory ran out; None after the thriftiest."""
     later = plans[plans.index(tried) + 1 :]
     return next((plan for plan in later if plan.bytes <= MUCH_LESS * tried.bytes), None)
+
+
+def capped(plan: Plan, options: SeedVR2Options) -> Iterator[Note]:
+    """What is to be said when memory holds fewer frames at once than were asked for, and than there are."""
+    wanted, held = options.batch_size, options.frames
+    if wanted is not None and plan.batch < wanted and (held is None or plan.batch < held):
+        yield Note("BATCH_CAPPED", f"batch_size {wanted} was capped at {plan.batch}, what memory holds")
 
 
 def batch_sizes(options: SeedVR2Options, *, on_gpu: bool) -> Iterator[int]:
