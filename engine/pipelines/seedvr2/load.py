@@ -9,6 +9,7 @@ from engine.models.seedvr2 import vae_names
 from engine.models.seedvr2.dit import DiT3B, DiT7B, build
 from engine.models.seedvr2.names import Checkpoint, parse
 from engine.models.seedvr2.vae import VideoVAE
+from engine.models.seedvr2.vae_config import VAE
 from engine.notes import Note
 from engine.pipelines.seedvr2.networks import Networks
 from engine.pipelines.seedvr2.pipeline import SeedVR2
@@ -19,6 +20,9 @@ from engine.weights.stored import Stored
 POOR_IN_FP8 = Note(
     "LOW_PRECISION", "the 7B in plain fp8 is measurably worse than in Q4_K_M or fp16; a `mixed` file keeps more of it"
 )
+
+# A file of which only some are missing was renamed, not mistaken.
+TELLING = {"vid_in.proj.weight", "txt_in.weight", "blocks.0.mlp.vid.proj_in.weight"}
 
 
 def load_seedvr2(dit: Path, vae: Path, positive: Path | None, *, device: torch.device, dtype: torch.dtype) -> SeedVR2:
@@ -35,9 +39,13 @@ def load_seedvr2(dit: Path, vae: Path, positive: Path | None, *, device: torch.d
 
 def read_checkpoint(path: Path) -> Checkpoint[Stored]:
     """What a transformer's file says of itself, no weights read. Raises CheckpointMismatch, OSError."""
-    checkpoint = parse(open_weights(path))
+    weights = open_weights(path)
+    checkpoint = parse(weights)
     if checkpoint is None:
-        raise CheckpointMismatch(path.name, "it is no SeedVR2 transformer")
+        missing = TELLING - weights.keys()
+        raise CheckpointMismatch(
+            path.name, "it is no SeedVR2 transformer", missing=missing if missing < TELLING else ()
+        )
     return checkpoint
 
 
@@ -62,11 +70,11 @@ def _transformer(
 def _autoencoder(path: Path, device: torch.device, dtype: torch.dtype) -> VideoVAE:
     weights = vae_names.rename(open_weights(path))
     config = vae_names.recognise(weights)
-    if config is None:
-        raise CheckpointMismatch(path.name, "it is no autoencoder of SeedVR2")
     with torch.device("meta"):
-        net = VideoVAE(config)
-    load_weights(net, weights, path.name, device=device, dtype=dtype)
+        net = VideoVAE(config or VAE)
+    if net.state_dict().keys().isdisjoint(weights):
+        raise CheckpointMismatch(path.name, "it is no autoencoder of SeedVR2")
+    load_weights(net, weights, path.name, device=device, dtype=dtype)  # and tell what differs from the published one
     net.eval().requires_grad_(False).prepare()
     return net
 
