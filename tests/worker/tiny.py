@@ -1,11 +1,16 @@
-"""Workers that offer tiny SeedVR2 checkpoints: the published layouts, and copies of one that a test has damaged."""
+"""Workers that offer tiny SeedVR2 checkpoints, in this process and in one of their own."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from builder.tiny.layouts import CATALOG, LAYOUTS, POSITIVE_FILE, VAE
+from tests.worker.conftest import REPOSITORY
 from tests.worker.inside import Inside, inside
 
 MODEL = "tiny-seedvr2-3b-fp16"
@@ -22,6 +27,22 @@ def environment(checkpoints: Path, model: str = MODEL) -> dict[str, str]:
     }
 
 
+def run_handler(folder: Path, checkpoints: Path, **fields: Any) -> Path:
+    """Run one job by `handler.py` in a process of its own, in `folder`; the folder of its results."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNPOD_")}
+    places = {"OUTPUT_DIR": str(folder / "results"), "SCRATCH_DIR": str(folder / "scratch")}
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "handler.py"), "--test_input", json.dumps({"input": fields})],
+        cwd=folder,
+        env={**kept, **environment(checkpoints), **places},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "results" / "local_test"
+
+
 @contextmanager
 def offering(folder: Path, checkpoints: Path, models: Iterable[str] = (MODEL,), **settings: Any) -> Iterator[Inside]:
     """A worker inside the test; `models` are those it offers."""
@@ -31,9 +52,9 @@ def offering(folder: Path, checkpoints: Path, models: Iterable[str] = (MODEL,), 
 
 
 def catalog_of(path: Path, models: Mapping[str, tuple[str, str]]) -> Path:
-    """A catalog, beside the tiny one, of 3B models of these two files each; a file of no known name has no known size.
+    """A catalog, beside the tiny one, of 3B models by the names of their transformer's and their autoencoder's file.
 
-    Write: `{"name of the model": ("the transformer's file", "the autoencoder's file")}`.
+    Of files that the tiny catalog does not know, no size is known.
     """
     known = {LAYOUT.file, VAE, POSITIVE_FILE}
     text = '[source.damaged]\nlicence = "Apache-2.0"\n'
