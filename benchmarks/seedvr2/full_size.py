@@ -1,0 +1,99 @@
+"""SeedVR2's networks with random weights, made on the device they run on, and what arithmetic they are."""
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.seedvr2.cases import TEXT
+from engine.models.seedvr2.blocks import ResnetBlock
+from engine.models.seedvr2.config import INPUTS, DiTConfig
+from engine.models.seedvr2.dit import build
+from engine.models.seedvr2.upsample import Upsampler
+from engine.models.seedvr2.vae import VideoVAE
+from engine.models.seedvr2.vae_config import SPATIAL, TEMPORAL, VAEConfig
+from engine.pipelines.seedvr2.networks import Networks
+from engine.weights.load import load_weights
+from engine.weights.packed import unpack_once
+
+DTYPE = torch.bfloat16
+
+
+def networks(config: DiTConfig, vae_config: VAEConfig, device: torch.device, *, fp8: bool) -> Networks:
+    """Both, ready to run."""
+    with torch.device("meta"):
+        dit, vae = build(config), VideoVAE(vae_config)
+    load_weights(dit, random_weights(dit, device, fp8=fp8), "random", dtype=DTYPE)
+    dit.eval().requires_grad_(False).prepare(torch.randn(TEXT, config.text_dim).to(device, DTYPE))
+    for block in dit.layers:
+        unpack_once(block)
+    load_weights(vae, random_weights(vae, device, fp8=False), "random", dtype=DTYPE)
+    vae.eval().requires_grad_(False).prepare()
+    return Networks(dit, vae, device, DTYPE)
+
+
+def random_weights(net: nn.Module, device: torch.device, *, fp8: bool) -> dict[str, Tensor]:
+    """Of a size that keeps activations of order one; with `fp8` the layers' matrices are of one byte a value."""
+
+    def made(name: str, shape: Sequence[int]) -> Tensor:
+        w = torch.randn(tuple(shape), device=device, dtype=DTYPE)
+        if len(shape) < 2:
+            return w.mul_(0.02).add_(float(name.endswith(("weight", "_scale"))))
+        w /= (w.numel() / shape[0]) ** 0.5
+        return w.to(torch.float8_e4m3fn) if fp8 and name.startswith("blocks.") else w
+
+    return {name: made(name, tensor.shape) for name, tensor in net.state_dict().items()}
+
+
+def compile_layers(nets: Networks) -> None:
+    """With torch.compile, each when it first runs."""
+    convolving = [layer for layer in nets.vae.modules() if isinstance(layer, ResnetBlock | Upsampler)]
+    for layer in [*nets.dit.layers, *convolving]:
+        layer.compile()
+
+
+def operations(nets: Networks, frames: int, height: int, width: int) -> dict[str, int]:
+    """By phase, as our code runs them on whole frames; a multiplication and an addition are two."""
+    latent = (frames - 1) // TEMPORAL + 1, height // SPATIAL, width // SPATIAL
+    config = nets.vae.config
+    with torch.device("meta"):
+        dit, vae = build(nets.dit.config).to(DTYPE), VideoVAE(config).to(DTYPE)
+        dit.prepare(torch.empty(TEXT, nets.dit.config.text_dim))
+        vae.prepare()
+        x, y = torch.empty(1, *latent, INPUTS), torch.empty(1, config.colours, frames, height, width)
+        z = torch.empty(1, config.latent, *latent)
+    work: dict[str, Callable[[], object]] = {
+        "encode": lambda: vae.encode(y),
+        "dit": lambda: dit(x),
+        "decode": lambda: vae.decode(z),
+    }
+    return {phase: _counted(run) for phase, run in work.items()}
+
+
+def _counted(work: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counted:
+        work()
+    return counted.get_total_flops()
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Operations per second in one large matrix product."""
+    n = 8192 if device.type == "cuda" else 512
+    a, b = (torch.randn(n, n, device=device, dtype=DTYPE) for _ in range(2))
+    seconds = []
+    for _ in range(10):
+        wait(device)
+        begun = time.perf_counter()
+        a @ b
+        wait(device)
+        seconds.append(time.perf_counter() - begun)
+    return float(2 * n**3 / median(seconds[3:]))
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
