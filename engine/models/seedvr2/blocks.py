@@ -1,10 +1,10 @@
-"""The layers of SeedVR2's video autoencoder: a frame (B, C, H, W) goes in, and those come out that it completes."""
+"""The layers of SeedVR2's video autoencoder: frames (B, C, H, W) go in, and those come out that they complete."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.models.seedvr2.causal import CausalConv, Clip
+from engine.models.seedvr2.causal import CausalConv, Clip, StridedConv
 from engine.models.seedvr2.norm import FrameNorm, activated
 
 
@@ -32,10 +32,13 @@ class ResnetBlock(nn.Module):
         self.conv2 = CausalConv(outputs, outputs)
         self.conv_shortcut = PointConv(inputs, outputs) if inputs != outputs else None
 
-    def forward(self, x: Tensor, clip: Clip, last: bool) -> list[Tensor]:
-        (h,) = self.conv1(activated(self.norm1, x), clip, last)
-        (h,) = self.conv2(activated(self.norm2, h), clip, last)
-        return [x + h if self.conv_shortcut is None else self.conv_shortcut(x).add_(h)]
+    def forward(self, frames: list[Tensor], clip: Clip, last: bool) -> list[Tensor]:
+        h = self.conv1(activated(self.norm1, [*frames]), clip, last)
+        h = self.conv2(activated(self.norm2, h), clip, last)
+        return [self.joined(x, y) for x, y in zip(frames, h, strict=True)]
+
+    def joined(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y if self.conv_shortcut is None else self.conv_shortcut(x).add_(y)
 
 
 class Attention(nn.Module):
@@ -49,11 +52,14 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(channels, channels)
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
-    def forward(self, x: Tensor, clip: Clip, last: bool) -> list[Tensor]:
+    def forward(self, frames: list[Tensor], clip: Clip, last: bool) -> list[Tensor]:
+        return [self.attended(x) for x in frames]
+
+    def attended(self, x: Tensor) -> Tensor:
         z = self.group_norm(x).permute(0, 2, 3, 1).flatten(1, 2)[:, None]  # (B, 1, H W, C)
         z = F.scaled_dot_product_attention(self.to_q(z), self.to_k(z), self.to_v(z))
         z = self.to_out[0](z).view(x.shape[0], *x.shape[2:], -1)
-        return [x + z.permute(0, 3, 1, 2)]
+        return x + z.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
 class MidBlock(nn.Module):
@@ -81,8 +87,8 @@ class HalfSize(nn.Module):
         weight = self.weight.detach().squeeze(2).contiguous(memory_format=torch.channels_last)
         self.weight = nn.Parameter(weight, requires_grad=False)
 
-    def forward(self, x: Tensor, clip: Clip, last: bool) -> list[Tensor]:
-        return [F.conv2d(F.pad(x, (0, 1, 0, 1)), self.weight, self.bias, stride=2)]
+    def forward(self, frames: list[Tensor], clip: Clip, last: bool) -> list[Tensor]:
+        return [F.conv2d(F.pad(x, (0, 1, 0, 1)), self.weight, self.bias, stride=2) for x in frames]
 
 
 class Downsampler(nn.Module):
@@ -90,10 +96,10 @@ class Downsampler(nn.Module):
 
     def __init__(self, channels: int, temporal: bool) -> None:
         super().__init__()
-        self.conv = CausalConv(channels, channels, stride=2) if temporal else HalfSize(channels)
+        self.conv = StridedConv(channels, channels) if temporal else HalfSize(channels)
 
-    def forward(self, x: Tensor, clip: Clip, last: bool) -> list[Tensor]:
-        return self.conv(x, clip, last)  # type: ignore[no-any-return]
+    def forward(self, frames: list[Tensor], clip: Clip, last: bool) -> list[Tensor]:
+        return self.conv(frames, clip, last)  # type: ignore[no-any-return]
 
 
 class Output(nn.Module):
@@ -103,5 +109,5 @@ class Output(nn.Module):
         super().__init__()
         self.norm, self.conv = norm, conv
 
-    def forward(self, x: Tensor, clip: Clip, last: bool) -> list[Tensor]:
-        return self.conv(activated(self.norm, x), clip, last)  # type: ignore[no-any-return]
+    def forward(self, frames: list[Tensor], clip: Clip, last: bool) -> list[Tensor]:
+        return self.conv(activated(self.norm, frames), clip, last)  # type: ignore[no-any-return]

@@ -30,5 +30,6 @@ class FrameNorm(nn.GroupNorm):
         return torch.addcmul(shift[..., None, None], x, scale[..., None, None], out=torch.empty_like(x))
 
 
-def activated(norm: FrameNorm, x: Tensor) -> Tensor:
-    return F.silu(norm(x), inplace=True)
+def activated(norm: FrameNorm, frames: list[Tensor]) -> list[Tensor]:
+    """The frames normalised and through SiLU. `frames` is used up."""
+    return [F.silu(norm(frames.pop(0)), inplace=True) for _ in range(len(frames))]

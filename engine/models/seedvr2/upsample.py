@@ -9,12 +9,15 @@ is what patch pixel (0, 0) of small pixel (h, w) needs, and (1, 1) of (h - 1, w 
 U's bias is not there beyond the picture's border, where W sees zeros; so the bias of the whole differs along the rim.
 """
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.models.seedvr2.blocks import PointConv
-from engine.models.seedvr2.causal import CausalConv, Clip, Past
+from engine.models.seedvr2.causal import STILL, Causal, CausalConv, Clip, Past, with_sums
 
 
 class Patches(nn.Module):
@@ -31,11 +34,11 @@ class Patches(nn.Module):
         """`kernels` (N, 2, 2, O, taps, I + 1) in float32, the last of the inputs being the constant that U adds."""
         super().__init__()
         weight = kernels[..., :-1].permute(0, 3, 1, 2, 4, 5).to(like.dtype).contiguous()  # (N, O, 2, 2, taps, I)
+        weight = weight.flatten(4).flatten(0, 1).permute(0, 3, 1, 2)
         constant = kernels[..., -1].sum(4).permute(0, 3, 1, 2).flatten(0, 1)[:, None]
         rim = F.conv2d(constant.new_ones(1, 1, 2, 2), constant, padding=1)[0]
         if bias is not None:
             rim = rim + bias.float().repeat(len(kernels))[:, None, None]
-        weight = weight.flatten(4).flatten(0, 1).permute(0, 3, 1, 2)
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("bias", rim[:, 1, 1].to(like), persistent=False)
         self.register_buffer("rim", (rim - rim[:, 1:2, 1:2]).to(like), persistent=False)
@@ -50,62 +53,83 @@ class Patches(nn.Module):
         return y
 
     def of_change(self, x: Tensor) -> Tensor:
-        """What a change `x` of the latest frames changes: no bias."""
+        """What a change `x` of the latest frame changes: no bias."""
         return F.conv2d(x, self.weight[:, -x.shape[1] :], padding=1)
 
 
-class Upsampler(nn.Module):
-    """`frames` 2 doubles them too, but for the clip's first frame, which stays one."""
+class Upsampler(Causal):
+    """Every frame (B, C, H, W) -> (B, C, 2 H, 2 W)."""
+
+    kernels: nn.ModuleList
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.upscale_conv = PointConv(channels, 4 * channels)
+        self.conv = CausalConv(channels, channels)
+
+    def prepare(self) -> None:
+        """Fold the two published convolutions into the kernels that `tap` uses, and drop them."""
+        like, bias = self.conv.weight.detach(), self.conv.bias.detach()
+        (part,) = parts(self.upscale_conv, 1)
+        kernels = with_sums([fold(tap, part) for tap in like.float().unbind(2)])[..., None, :]
+        self.kernels = nn.ModuleList(Patches(kernel, bias, like) for kernel in kernels)
+        del self.upscale_conv, self.conv
+
+    def forward(self, frames: list[Tensor], clip: Clip, last: bool) -> list[Tensor]:
+        answers = super().forward(frames, clip, last)
+        return [spread(answers.pop(0)) for _ in range(len(answers))]
+
+    def tap(self, kernel: int, x: Tensor) -> Tensor:
+        patches = cast(Patches, self.kernels[kernel])
+        return patches(x) if kernel == STILL else patches.of_change(x)
+
+
+class DoublingUpsampler(nn.Module):
+    """Every frame (B, C, H, W) -> two (B, C, 2 H, 2 W), but for the clip's first frame, which stays one."""
 
     still: Patches
     moving: Patches
     turn: Patches
 
-    def __init__(self, channels: int, frames: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.frames = frames
-        self.upscale_conv = PointConv(channels, 4 * frames * channels)
+        self.upscale_conv = PointConv(channels, 8 * channels)
         self.conv = CausalConv(channels, channels)
 
     def prepare(self) -> None:
-        """Fold the two published convolutions into the kernels that `forward` uses, and drop them."""
+        """Fold the two published convolutions into the kernels that `answer` uses, and drop them."""
         like, bias = self.conv.weight.detach(), self.conv.bias.detach()
-        up = torch.cat((self.upscale_conv.weight.flatten(1), self.upscale_conv.bias[:, None]), 1).detach().float()
-        parts = up.view(2, 2, self.frames, -1, up.shape[1]).unbind(2)  # z of (2, 2, C, I + 1)
-        first = w0, w1, w2 = [fold(tap, parts[0]) for tap in like.float().unbind(2)]
+        first, second = parts(self.upscale_conv, 2)
+        w0, w1, w2 = [fold(tap, first) for tap in like.float().unbind(2)]
+        v0, v1, v2 = [fold(tap, second) for tap in like.float().unbind(2)]
         self.still = Patches((w0 + w1 + w2)[..., None, :], bias, like)
-        moving = torch.stack(first, 4)
-        if self.frames == 2:
-            v0, v1, v2 = [fold(tap, parts[1]) for tap in like.float().unbind(2)]
-            moving = torch.stack((torch.cat((w0 + v1, v0)), torch.cat((w2, w1 + v2))), 4)
-            self.turn = Patches((v2 - w2)[..., None, :], None, like)
-        self.moving = Patches(moving, bias, like)
+        self.moving = Patches(torch.stack((torch.cat((w0 + v1, v0)), torch.cat((w2, w1 + v2))), 4), bias, like)
+        self.turn = Patches((v2 - w2)[..., None, :], None, like)
         del self.upscale_conv, self.conv
 
-    def forward(self, x: Tensor, clip: Clip, last: bool) -> list[Tensor]:  # (B, C, H, W) -> z of (B, C, 2 H, 2 W)
-        past = clip.past.pop(self, None) or Past([])
-        y = self.answer(past, x)
-        if not last:
-            clip.past[self] = self.kept(past, x, y, clip.thrifty)
-        return [spread(part) for part in y.chunk(self.frames if past.frames else 1, 1)]
+    def forward(self, frames: list[Tensor], clip: Clip, last: bool) -> list[Tensor]:
+        made = []
+        for n, x in enumerate(frames):
+            past = clip.past.pop(self, None)
+            y = self.answer(past, x)
+            if not last or n < len(frames) - 1:
+                clip.past[self] = Past([x], None if past else y)
+            made += [spread(part) for part in y.chunk(2 if past else 1, 1)]
+        return made
 
-    def kept(self, past: Past, x: Tensor, answer: Tensor, thrifty: bool) -> Past:
-        if not past.frames:
-            return Past([x], answer)
-        if self.frames == 2:
-            return Past([x])
-        return Past([past.frames[-1], x], past.first_answer if len(past.frames) == 1 and not thrifty else None)
-
-    def answer(self, past: Past, x: Tensor) -> Tensor:
-        seen, first = past.frames, past.first_answer
-        if not seen:
+    def answer(self, past: Past | None, x: Tensor) -> Tensor:
+        if past is None:
             return self.still(x)  # type: ignore[no-any-return]
+        (before,), first = past.frames, past.first_answer
         if first is None:
-            return self.moving(torch.cat((*seen, x), 1))  # type: ignore[no-any-return]
-        change = self.moving.of_change(torch.cat([frame - seen[0] for frame in (*seen[1:], x)], 1))
-        if self.frames == 1:
-            return change.add_(first)
-        return change.add_(torch.cat((first, first + self.turn(seen[0])), 1))
+            return self.moving(torch.cat((before, x), 1))  # type: ignore[no-any-return]
+        return self.moving.of_change(x - before).add_(torch.cat((first, first + self.turn(before)), 1))
+
+
+def parts(up: PointConv, frames: int) -> Sequence[Tensor]:
+    """What U makes each of the `frames` of: (2, 2, C, I + 1), rows first, the constant last."""
+    weight = torch.cat((up.weight.flatten(1), up.bias[:, None]), 1).detach().float()
+    return weight.view(2, 2, frames, -1, weight.shape[1]).unbind(2)
 
 
 def fold(w: Tensor, u: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ Names in the state dict are the published ones; `prepare` folds the weights once
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import cast
 
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from engine.models.seedvr2.blocks import Downsampler, HalfSize, MidBlock, Output, PointConv, ResnetBlock
 from engine.models.seedvr2.causal import CausalConv, Clip, Layer
 from engine.models.seedvr2.norm import FrameNorm
-from engine.models.seedvr2.upsample import Upsampler
+from engine.models.seedvr2.upsample import DoublingUpsampler, Upsampler
 from engine.models.seedvr2.vae_config import SPATIAL, TEMPORAL, VAEConfig
 
 Check = Callable[[], None]
+Frames = Iterator[tuple[Tensor, bool]]  # (B, C, H, W) each, and whether it is the clip's last
 Stage = tuple[int, Sequence[Layer]]  # how many frames go through these layers at a time
 
 
@@ -39,10 +41,11 @@ class Encoder(nn.Module):
         self.conv_norm_out = FrameNorm(groups, channels[-1])
         self.conv_out = CausalConv(channels[-1], 2 * config.latent)
 
-    def stages(self, slice_latents: int) -> list[Stage]:
-        layers = [self.conv_in, *(layer for block in self.down_blocks for layer in cast(DownBlock, block).layers)]
-        layers += [*self.mid_block.layers, Output(self.conv_norm_out, self.conv_out)]
-        return [(slice_latents, cast(Sequence[Layer], layers))]
+    def stages(self, size: int) -> list[Stage]:
+        blocks = [cast(DownBlock, block).layers for block in self.down_blocks]
+        end = [*self.mid_block.layers, Output(self.conv_norm_out, self.conv_out)]
+        groups = [[self.conv_in, *blocks[0]], blocks[1], blocks[2], [*blocks[3], *end]]
+        return [(2 * size, cast(Sequence[Layer], layers)) for layers in groups]
 
 
 class DownBlock(nn.Module):
@@ -71,16 +74,15 @@ class Decoder(nn.Module):
         self.conv_norm_out = FrameNorm(groups, channels[-1])
         self.conv_out = CausalConv(channels[-1], config.colours)
 
-    def stages(self, slice_latents: int) -> list[Stage]:
+    def stages(self, size: int) -> list[Stage]:
         """The larger the frames, the fewer at a time: a latent's four frames never meet at full size."""
         blocks = [cast(UpBlock, block) for block in self.up_blocks]
         ups = [up for block in blocks for up in block.upsamplers]
-        n = slice_latents
         stages: list[tuple[int, list[nn.Module]]] = [
-            (n, [self.conv_in, *self.mid_block.layers, *blocks[0].resnets]),
-            (n, [ups[0], *blocks[1].resnets]),
-            (2 * n, [ups[1], *blocks[2].resnets]),
-            (n, [ups[2], *blocks[3].resnets, Output(self.conv_norm_out, self.conv_out)]),
+            (2 * size, [self.conv_in, *self.mid_block.layers, *blocks[0].resnets]),
+            (size, [ups[0], *blocks[1].resnets]),
+            (size, [ups[1], *blocks[2].resnets]),
+            (2 * size, [ups[2], *blocks[3].resnets, Output(self.conv_norm_out, self.conv_out)]),
         ]
         return [(size, cast(Sequence[Layer], layers)) for size, layers in stages]
 
@@ -91,12 +93,13 @@ class UpBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, groups: int, frames: int | None) -> None:
         super().__init__()
         self.resnets = nn.ModuleList([ResnetBlock(c, outputs, groups) for c in (inputs, outputs, outputs)])
-        self.upsamplers = nn.ModuleList([] if frames is None else [Upsampler(outputs, frames)])
+        kinds = {1: Upsampler, 2: DoublingUpsampler}
+        self.upsamplers = nn.ModuleList([] if frames is None else [kinds[frames](outputs)])
 
 
 class VideoVAE(nn.Module):
     """Both halves. `slice_latents` latents (0: all) are worked on at a time; `check` is called before every layer of
-    every frame and may raise: nothing of the clip stays behind."""
+    every two frames and may raise: nothing of the clip stays behind."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -107,7 +110,7 @@ class VideoVAE(nn.Module):
     def prepare(self) -> None:
         """Bring the published weights into the form that the layers use, in place. To be called once."""
         for module in [*self.modules()]:
-            if isinstance(module, Upsampler):
+            if isinstance(module, Upsampler | DoublingUpsampler):
                 module.prepare()
         for module in self.modules():
             if isinstance(module, CausalConv | PointConv | HalfSize):
@@ -139,42 +142,45 @@ class VideoVAE(nn.Module):
 
     def _through(self, half: Encoder | Decoder, x: Tensor, slice_latents: int, y: Tensor, check: Check) -> Tensor:
         """Fill y with what `half` makes of the frames of x."""
-        count = x.shape[2]
-        size = slice_latents or count
-        whole = size >= count
-        stages = half.stages(TEMPORAL * count if whole else size)
-        clip = Clip(thrifty=not whole)
-        done = 0
-        for start in range(0, count, size):
-            part = x[:, :, start : start + size].to(self.dtype)
-            frames = [frame.contiguous(memory_format=torch.channels_last) for frame in part.unbind(2)]
-            for frame in _stream(stages, frames, clip, start + size >= count, check):
-                y[:, :, done] = frame
-                done += 1
+        clip = Clip()
+        frames = self._frames(x)
+        for size, layers in half.stages(slice_latents or TEMPORAL * x.shape[2]):
+            frames = _stage(frames, size, layers, clip, check)
+        for at, (frame, _) in enumerate(frames):
+            y[:, :, at] = frame
         return y
 
-
-def _stream(stages: Sequence[Stage], frames: list[Tensor], clip: Clip, last: bool, check: Check) -> Iterator[Tensor]:
-    """Depth first: a group of frames goes through all stages before the next group goes through the first."""
-    if not stages:
-        yield from frames
-        return
-    size, layers = stages[0]
-    while frames:
-        group = frames[:size]
-        del frames[:size]
-        group = _layers(layers, group, clip, last and not frames, check)
-        yield from _stream(stages[1:], group, clip, last and not frames, check)
+    def _frames(self, x: Tensor) -> Frames:
+        for at, frame in enumerate(x.unbind(2)):
+            yield frame.to(self.dtype).contiguous(memory_format=torch.channels_last), at == x.shape[2] - 1
 
 
-def _layers(layers: Sequence[Layer], frames: list[Tensor], clip: Clip, last: bool, check: Check) -> list[Tensor]:
+def _stage(source: Frames, size: int, layers: Sequence[Layer], clip: Clip, check: Check) -> Frames:
+    """What the layers make of the clip's first frame and `size` more, then of `size` at a time, when asked for it."""
+    first = True
+    while taken := [*islice(source, size + first)]:
+        last = taken[-1][1]
+        frames = [frame for frame, _ in taken]
+        del taken
+        frames = _layers(layers, frames, first, clip, last, check)
+        while frames:
+            yield frames.pop(0), last and not frames
+        first = False
+
+
+def _layers(
+    layers: Sequence[Layer], frames: list[Tensor], first: bool, clip: Clip, last: bool, check: Check
+) -> list[Tensor]:
     """Breadth first: all frames go through a layer before any goes through the next. `frames` is used up."""
     for layer in layers:
         done: list[Tensor] = []
+        count = 1 if first else 2
         while frames:
             check()
-            x = frames.pop(0)
-            done.extend(layer(x, clip, last and not frames))
-            del x
+            some = frames[:count]
+            del frames[:count]
+            done.extend(layer(some, clip, last and not frames))
+            del some
+            count = 2
         frames = done
     return frames

@@ -32,11 +32,11 @@ def encode_bytes(
 ) -> int:
     """Peak bytes of tensors in `VideoVAE.encode`, the result among them, input and weights not."""
     if frames == 1:
-        values = 513.0
-    elif not 0 < slice_latents < frames:  # the first level holds all frames, whatever else it works on
-        values = 1409 + 128.2 * frames
+        values = 385.0
+    elif _whole(frames, slice_latents):  # the first level holds all frames, whatever else it works on
+        values = 1280 + 128.2 * frames
     else:
-        values = 2815 + 128 * slice_latents
+        values = 2690 + 240.0 * slice_latents
     return _bytes(config, values, height * width * batch * itemsize)
 
 
@@ -44,16 +44,20 @@ def decode_bytes(
     config: VAEConfig, frames: int, height: int, width: int, slice_latents: int, itemsize: int, batch: int = 1
 ) -> int:
     """Peak bytes of tensors in `VideoVAE.decode`, the result among them, input and weights not."""
-    latents = (frames - 1) // TEMPORAL + 1
     if frames == 1:
         values = 643.0
-    elif not 0 < slice_latents < latents:
-        values = 2048 + 259.0 * frames
-    elif latents == 2:  # no layer remembers two frames at once
-        values = 4080.0
+    elif _whole(frames, slice_latents):
+        values = 1664 + 259.0 * frames
+    elif frames == 1 + TEMPORAL:  # two slices, and after the last no layer remembers anything
+        values = 4050.0
     else:
-        values = 4811 + 448 * slice_latents + 3.0 * frames
+        values = 4650 + 500 * slice_latents + 3.0 * frames
     return _bytes(config, values, height * width * batch * itemsize)
+
+
+def _whole(frames: int, slice_latents: int) -> bool:
+    """Whether all frames are together even at the largest size, where a slice is 2 frames for each of its latents."""
+    return not 0 < 2 * slice_latents < frames - 1
 
 
 def _bytes(config: VAEConfig, values: float, size: int) -> int:
