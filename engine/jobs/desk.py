@@ -29,7 +29,7 @@ from engine.storage.sources import Fetched
 if TYPE_CHECKING:
     import torch
 
-ROOM = 1.2  # of a model's bytes on disk, which must be free before it is loaded
+ROOM = 1.2  # of what a model takes, which must be free before it is loaded
 log = logging.getLogger(__name__)
 
 Loaded = tuple[str, float | None]
@@ -104,7 +104,7 @@ class Desk:
         """What a settled request would take. Loads the model where its family needs that to know."""
         family, setup = self.family(model), self._setup(model, request.denoise_strength)
         loaded = any(name == model.name for name, _ in self.residency.loaded)
-        free = self.residency.free_bytes() - (0 if loaded else _weight_bytes(setup))
+        free = self.residency.free_bytes() - (0 if loaded else family.weight_bytes(setup))
         options = family.options(request, plan.frames, max(free, 0))
         return family.estimate(
             setup, plan.info.raster, plan.target, options, lambda: self.upscaler(model, request.denoise_strength)
@@ -121,13 +121,15 @@ class Desk:
 
     def _load(self, setup: Setup) -> Upscaler[Any]:
         family = self.family(setup.model)
-        if missing := [file.name for file in setup.model.files if file.name not in setup.paths]:
+        # SeedVR2's negative prompt is published, but only guidance would read it, and one step has none.
+        needed_files = [file for file in setup.model.files if file.role != "negative"]
+        if missing := [file.name for file in needed_files if file.name not in setup.paths]:
             raise ModelNotBaked(
                 f"`{setup.model.name}` is offered by this worker, but its image lacks {', '.join(missing)}",
                 hint="bake the model into the image, or put its files into a folder of MODELS_DIR",
                 field="model",
             )
-        needed = _weight_bytes(setup)
+        needed = family.weight_bytes(setup)
         self._make_room(int(ROOM * needed))
         pipeline = _loaded(family, setup)
         if pipeline is None:
@@ -174,16 +176,6 @@ def _loaded(family: Family[Any, Any], setup: Setup) -> Upscaler[Any] | None:
         if not is_out_of_memory(error):
             raise
     return None
-
-
-def _weight_bytes(setup: Setup) -> int:
-    """Bytes of the model's files, of those that are not here as published; a network of unknown size counts 16 bits."""
-    network, *_ = setup.model.files
-    unknown = {network.name: 2 * setup.model.parameters}
-    return sum(
-        setup.paths[file.name].stat().st_size if file.name in setup.paths else file.bytes or unknown.get(file.name, 0)
-        for file in setup.model.files
-    )
 
 
 def _as_given(config: S3Config) -> dict[str, str | None]:

@@ -41,6 +41,7 @@ class Setup:
         return next((self.paths[f.name] for f in self.model.files if f.role == role and f.name in self.paths), None)
 
 
+UNPACKED = ("F32", "F16", "BF16")
 P = TypeVar("P", bound=Upscaler[Any])
 O = TypeVar("O")  # noqa: E741
 Use = Callable[[], AbstractContextManager[P]]
@@ -56,6 +57,16 @@ class Family(ABC, Generic[P, O]):
     @abstractmethod
     def dtype(self, model: Model, device: "torch.device") -> "torch.dtype":
         """What DTYPE=auto means."""
+
+    def weight_bytes(self, setup: Setup) -> int:
+        """What the model takes in memory, as far as its files tell; one of unknown size counts 16 bits a number."""
+        unknown = {setup.model.files[0].name: 2 * setup.model.parameters}
+        return sum(
+            setup.paths[file.name].stat().st_size
+            if file.name in setup.paths
+            else file.bytes or unknown.get(file.name, 0)
+            for file in setup.model.files
+        )
 
     @abstractmethod
     def load(self, setup: Setup) -> P:
@@ -113,6 +124,11 @@ class SeedVR2Family(Family[Upscaler["SeedVR2Options"], "SeedVR2Options"]):
 
         return restoration_dtype(device, narrow=model.architecture == "3b")
 
+    def weight_bytes(self, setup: Setup) -> int:
+        from engine.pipelines.seedvr2.estimate import autoencoder_bytes
+
+        return _transformer_bytes(setup) + autoencoder_bytes(setup.dtype)
+
     def load(self, setup: Setup) -> Upscaler["SeedVR2Options"]:
         from engine.pipelines.seedvr2.load import load_seedvr2
 
@@ -154,14 +170,24 @@ class SeedVR2Family(Family[Upscaler["SeedVR2Options"], "SeedVR2Options"]):
 
         return estimate(
             setup.file("dit"),
-            setup.file("vae"),
             setup.model.architecture,
+            dit_weights=_transformer_bytes(setup),
             source=source,
             target=target,
             options=options,
             device=setup.device,
             dtype=setup.dtype,
         )
+
+
+def _transformer_bytes(setup: Setup) -> int:
+    """SeedVR2's transformer in memory: what is stored in 8 bits or fewer stays so, what is wider becomes `dtype`."""
+    network = setup.model.files[0]
+    if setup.model.precision in UNPACKED:
+        return setup.model.parameters * setup.dtype.itemsize
+    if network.name in setup.paths:
+        return setup.paths[network.name].stat().st_size
+    return network.bytes or setup.model.parameters
 
 
 FAMILIES: Mapping[str, Family[Any, Any]] = {"esrgan": EsrganFamily(), "seedvr2": SeedVR2Family()}

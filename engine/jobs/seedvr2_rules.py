@@ -21,7 +21,7 @@ def settled(request: UpscaleRequest) -> tuple[UpscaleRequest, tuple[Note, ...]]:
     changes: dict[str, Any] = dict(zip(("vae_tile_size", "vae_tile_overlap"), request.vae_tiles, strict=True))
     notes: list[Note] = []
     batch, overlap = request.batch_size, request.temporal_overlap
-    if isinstance(batch, int) and (rounded := (batch - 1) // 4 * 4 + 1) != batch:
+    if request.temporal and isinstance(batch, int) and (rounded := (batch - 1) // 4 * 4 + 1) != batch:
         notes.append(Note("BATCH_ROUNDED", f"batch_size {batch} was rounded to {rounded} (4n+1)"))
         changes["batch_size"] = batch = rounded
     if not request.temporal:

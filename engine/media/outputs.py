@@ -79,7 +79,7 @@ _420 = tuple(PixelFormat("yuv", bits, 2, 2) for bits in (8, 10))
 
 CODECS: dict[str, Codec] = {
     "h264": Codec(("libx264",), _420),
-    "hevc": Codec(("libx265",), _420, smallest=16),
+    "hevc": Codec(("libx265",), _420, smallest=64),  # x265 4.1 writes beyond its memory at widths of 34 to 48
     "av1": Codec(("libsvtav1",), _420, crf_end=63, smallest=32),  # SVT-AV1 4.1 never returns from 128x16
     "vp9": Codec(("libvpx-vp9",), (*_420, PixelFormat("yuv", 8, 2, 2, alpha=True)), crf_end=63),
     "prores": Codec(("prores_ks",), (PixelFormat("yuv", 10, 2, 1), PixelFormat("yuv", 10, alpha=True))),

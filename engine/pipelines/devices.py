@@ -4,6 +4,8 @@ import gc
 
 import torch
 
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
+
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
     """Where half precision is fast: float16 on a GPU, as published; bfloat16 on a CPU that multiplies it, else float32.
@@ -29,10 +31,10 @@ def restoration_dtype(device: torch.device, *, narrow: bool) -> torch.dtype:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Also the CPU allocator's refusal, which is a RuntimeError like any other but for its words."""
+    """Also what the CPU's allocator, pinned memory and CUDA's libraries say, which only their words tell apart."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def release(device: torch.device) -> None:

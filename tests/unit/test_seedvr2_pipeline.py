@@ -80,8 +80,9 @@ def test_frames_put_in_front_are_not_in_the_result(model: SeedVR2) -> None:
 
 def test_without_time_every_frame_is_restored_as_if_it_were_alone(model: SeedVR2) -> None:
     frames = shot(3)
-    together = run(model, frames, temporal=False, batch_size=3)
-    alone = [run(model, [frame])[0] for frame in frames]
+    wanted = {"temporal": False, "input_noise_scale": 0.5, "latent_noise_scale": 0.5}
+    together = run(model, frames, batch_size=3, **wanted)
+    alone = [run(model, [frame], **wanted)[0] for frame in frames]
     assert np.abs(pixels(together) - pixels(alone)).max() <= 1
 
 
@@ -104,6 +105,14 @@ def test_alpha_comes_along(model: SeedVR2) -> None:
     made = list(model(shot(2, channels=4), Raster(40, 24, RGBA32), target, options()))
     assert {f.planes[0].shape for f in made} == {(48, 64, 4)}
     assert np.ptp(pixels(made)[..., 3]) > 50
+
+
+def test_no_strength_leaves_alpha_as_it_is_resized(model: SeedVR2) -> None:
+    source, target = Raster(40, 24, RGBA32), Raster(64, 48, RGBA32)
+    frames = shot(1, channels=4)
+    plain = resize(to_rgb(frames, source, torch.device("cpu"), torch.float32), 48, 64).clamp(0, 1)
+    made = torch.from_numpy(pixels(list(model(frames, source, target, options(strength=0.0))))).permute(0, 3, 1, 2)
+    assert (made / 255 - plain).abs().max() <= 1 / 255
 
 
 def test_noise_on_the_source_or_its_latent_changes_the_result(model: SeedVR2) -> None:
@@ -133,7 +142,7 @@ def test_when_memory_runs_out_the_work_goes_on_in_smaller_batches(nets: Networks
     assert [f.time for f in made] == [f.time for f in frames]
     assert model.plan.plan.batch == 5
     assert model.plan.attempts > 1
-    assert [note.code for note in model.notes] == ["REDUCED_PLAN"]
+    assert [note.code for note in model.notes] == ["REDUCED_PLAN", "BATCH_CAPPED", "OVERLAP_REDUCED"]
 
 
 def test_in_the_middle_of_a_stream_nothing_done_is_lost(nets: Networks) -> None:
@@ -188,10 +197,11 @@ def test_work_stops_within_a_batch_and_leaves_nothing_behind(model: SeedVR2, aft
     wanted = pixels(run(model, frames))
     with pytest.raises(KeyboardInterrupt):
         run(model, frames, Stops(after))
+    assert model._noise is None
     assert np.array_equal(pixels(run(model, frames)), wanted)
 
 
-def test_phases_are_told_in_order_and_never_go_back(model: SeedVR2) -> None:
+def test_phases_are_told_in_order(model: SeedVR2) -> None:
     watch = Stops(10**9)
     run(model, shot(8), watch)
     names = [name for name, _ in watch.phases]
@@ -201,6 +211,13 @@ def test_phases_are_told_in_order_and_never_go_back(model: SeedVR2) -> None:
     assert min(model.seconds.values()) > 0
     done = [done for name, done in watch.phases if name != "color"]
     assert done == sorted(done)
+
+
+def test_what_is_put_in_front_counts_for_nothing_in_the_progress(model: SeedVR2) -> None:
+    watch = Stops(10**9)
+    run(model, shot(4), watch, prepend_frames=20)
+    assert watch.phases[0][1] == 0
+    assert max(done for _, done in watch.phases) <= 4
 
 
 def test_memory_does_not_grow_with_the_stream(model: SeedVR2) -> None:

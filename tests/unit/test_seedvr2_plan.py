@@ -11,7 +11,8 @@ from engine.models.seedvr2.vae_config import VAE
 from engine.pipelines.seedvr2.estimate import estimate
 from engine.pipelines.seedvr2.memory import Footprint, matrix_parameters
 from engine.pipelines.seedvr2.options import SeedVR2Options
-from engine.pipelines.seedvr2.plan import batch_sizes, begin, following, ladder, shared_frames
+from engine.pipelines.seedvr2.pipeline import PLENTY
+from engine.pipelines.seedvr2.plan import batch_sizes, begin, following, ladder, overridden, shared_frames
 
 GIB = 2**30
 FP8_3B, CONTEXT = int(3.2 * GIB), int(0.6 * GIB)
@@ -81,6 +82,7 @@ def test_a_processor_has_nowhere_to_offload_to() -> None:
         ({"frames": 100, "temporal": False}, [8, 4, 2, 1]),
         ({"frames": 100, "temporal": False, "batch_size": 5}, [5, 4, 2, 1]),
         ({"batch_size": 9997, "frames": 30}, [33, 29, 21, 13, 9, 5, 1]),
+        ({"batch_size": 201, "frames": 1000}, [201, 161, 121, 81, 61, 41, 29, 21, 13, 9, 5, 1]),
     ],
 )
 def test_batches_are_no_larger_than_asked_nor_than_the_clip(wanted: dict[str, object], sizes: list[int]) -> None:
@@ -115,6 +117,20 @@ def test_a_video_is_restored_frame_by_frame_only_when_nothing_else_fits() -> Non
     assert set(batches[batches.index(1) :]) == {1}
 
 
+def test_a_warm_model_stays_on_its_gpu() -> None:
+    options = SeedVR2Options(free_bytes=PLENTY, frames=1)
+    assert not begin(ladder(footprint(64, 64, options), options), options).offload
+
+
+def test_what_a_plan_cannot_hold_is_said() -> None:
+    options = asked(batch_size=201, temporal_overlap=50, frames=1000)
+    plans = {plan.batch: plan for plan in ladder(footprint(64, 64, options), options)}
+    assert list(overridden(plans[201], options)) == []
+    assert [note.code for note in overridden(plans[81], options)] == ["BATCH_CAPPED", "OVERLAP_REDUCED"]
+    short = asked(batch_size=201, temporal_overlap=50, frames=4)
+    assert list(overridden(plans[5], short)) == []
+
+
 def test_the_matrices_make_up_nearly_all_parameters() -> None:
     assert matrix_parameters(DIT_3B) == pytest.approx(3_391_475_776, rel=0.05)
     assert matrix_parameters(DIT_7B) == pytest.approx(8_239_607_872, rel=0.05)
@@ -123,8 +139,8 @@ def test_the_matrices_make_up_nearly_all_parameters() -> None:
 def test_an_estimate_needs_no_weights() -> None:
     found = estimate(
         None,
-        None,
         "3b",
+        dit_weights=FP8_3B,
         source=Raster(640, 360, RGB24),
         target=Raster(1920, 1080, RGB24),
         options=asked(frames=100),

@@ -12,7 +12,7 @@ import torch
 
 from engine.errors import Internal
 from engine.frames import Frame, Raster
-from engine.jobs.families import SeedVR2Family, Setup, Use
+from engine.jobs.families import Family, SeedVR2Family, Setup, Use
 from engine.notes import Note
 from engine.pipelines.frames import from_rgb, resize, to_rgb
 from engine.pipelines.plans import Plan, Ran
@@ -66,6 +66,8 @@ def planned(options: SeedVR2Options, attempts: int) -> Ran[Plan]:
 
 class DoublingFamily(SeedVR2Family):
     """In SeedVR2's place, with SeedVR2's rules and options."""
+
+    weight_bytes = Family.weight_bytes
 
     def load(self, setup: Setup) -> Doubler:
         dit = setup.file("dit")

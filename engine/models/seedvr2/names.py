@@ -24,12 +24,11 @@ T = TypeVar("T", bound=HasShape)
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint(Generic[T]):
-    """`weights` by the names of `dit.build(config)`; the two prompts (L, text_dim) that some files carry along."""
+    """`weights` by the names of `dit.build(config)`; the prompt (L, text_dim) that some files carry along."""
 
     config: DiTConfig
     weights: dict[str, T]
     positive: T | None
-    negative: T | None
 
 
 def parse(weights: Mapping[str, T]) -> Checkpoint[T] | None:
@@ -37,15 +36,16 @@ def parse(weights: Mapping[str, T]) -> Checkpoint[T] | None:
     if all(name.startswith(_PREFIX) for name in weights):
         weights = {name.removeprefix(_PREFIX): weight for name, weight in weights.items()}
     ours = dict(weights)
-    positive, negative = ours.pop("positive_conditioning", None), ours.pop("negative_conditioning", None)
+    positive = ours.pop("positive_conditioning", None)
+    ours.pop("negative_conditioning", None)  # for guidance, which a network of one step has no use for
     try:
         config = _config(ours)
     except (KeyError, ValueError):  # what tells a size is missing, or the size is impossible
         return None
     for name in [name for name in ours if _ROTARY.fullmatch(name)]:
-        if tuple(ours.pop(name).shape) != (_ROTARY_LENGTH[config.kind],):
-            return None
-    return Checkpoint(config, ours, positive, negative)
+        if tuple(ours[name].shape) == (_ROTARY_LENGTH[config.kind],):  # of another length, the loader will not know it
+            del ours[name]
+    return Checkpoint(config, ours, positive)
 
 
 def _config(weights: Mapping[str, HasShape]) -> DiTConfig:

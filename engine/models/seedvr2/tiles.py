@@ -4,7 +4,7 @@ Not what the whole picture gives: the statistics of group norms and the attentio
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -39,10 +39,12 @@ def decode_tiled(
     size = vae.config.colours, TEMPORAL * (z.shape[2] - 1) + 1, height, width
     y = torch.zeros(z.shape[0], *size, device=z.device)
     weights = torch.zeros(height, width, device=z.device)
+    # Tiles that share no latent share no pixel to blend over.
+    shared = tuple(n if latents else 0 for n, latents in zip(overlap, _latents(tile, overlap)[1], strict=True))
     for rows, columns in tile_spans((z.shape[-2], z.shape[-1]), tile, overlap):
         check()
         part = vae.decode(z[..., rows, columns], slice_latents, check)
-        _add(y, weights, part, (_pixels(rows), _pixels(columns)), overlap)
+        _add(y, weights, part, (_pixels(rows), _pixels(columns)), shared)
     return y.div_(weights.clamp_(min=1e-6))
 
 
@@ -87,7 +89,7 @@ def _pixels(span: slice) -> slice:
     return slice(span.start * SPATIAL, span.stop * SPATIAL)
 
 
-def _add(y: Tensor, weights: Tensor, part: Tensor, at: tuple[slice, slice], overlap: Size) -> None:
+def _add(y: Tensor, weights: Tensor, part: Tensor, at: tuple[slice, slice], overlap: Sequence[int]) -> None:
     """Add a tile's weighted part (B, C, T, h, w) to y and its weights to theirs, a frame at a time to save memory."""
     rows, columns = (
         torch.tensor(ramps(span, length, shared), device=y.device)

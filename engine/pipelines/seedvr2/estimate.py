@@ -1,32 +1,33 @@
 """What a job would take, from a checkpoint's header or its architecture alone: no weights are read."""
 
 import time
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from engine.frames import Raster
 from engine.models.seedvr2.config import DIT_3B, DIT_7B, DiTConfig
+from engine.models.seedvr2.vae import VideoVAE
 from engine.models.seedvr2.vae_config import VAE
 from engine.pipelines.plans import Ran
 from engine.pipelines.seedvr2.load import read_checkpoint, remarks
 from engine.pipelines.seedvr2.memory import Footprint, matrix_parameters
 from engine.pipelines.seedvr2.options import SeedVR2Options
-from engine.pipelines.seedvr2.plan import begin, capped, ladder
+from engine.pipelines.seedvr2.plan import begin, ladder, overridden
 from engine.pipelines.upscaler import Estimate
 
 # Multiply-adds of the published autoencoder, both ways, for each pixel of the result.
 FIRST_FRAME, LATER_FRAME = 7.3e6, 16.3e6
-VAE_BYTES = 501_324_814
 EFFICIENCY = 0.5  # of the rate of a large matrix product that a whole job reaches
 PROBE = 2048
 
 
 def estimate(
     dit: Path | None,
-    vae: Path | None,
     architecture: str | None,
     *,
+    dit_weights: int,
     source: Raster,
     target: Raster,
     options: SeedVR2Options,
@@ -35,7 +36,7 @@ def estimate(
 ) -> Estimate:
     """The plan a call would begin with, and what it takes. Seconds are a guess from the device's rate of arithmetic.
 
-    Raises CheckpointMismatch when `dit` is another network's.
+    dit_weights: bytes of the transformer in memory. Raises CheckpointMismatch when `dit` is another network's.
     """
     checkpoint = read_checkpoint(dit) if dit else None
     config = checkpoint.config if checkpoint else DIT_7B if architecture == "7b" else DIT_3B
@@ -47,15 +48,24 @@ def estimate(
         options,
         dtype=dtype,
         device=device,
-        dit_weights=dit.stat().st_size if dit else matrix_parameters(config) * dtype.itemsize,
-        vae_weights=vae.stat().st_size if vae else VAE_BYTES,
+        dit_weights=dit_weights,
+        vae_weights=autoencoder_bytes(dtype),
     )
     plan = begin(ladder(footprint, options), options)
     frames = plan.batch if options.temporal else 1
     work = multiply_adds(config, frames, footprint.height, footprint.width)
     seconds = 2 * work / (frames - plan.overlap * (frames > 1)) / (EFFICIENCY * operations_per_second(device, dtype))
     about = remarks(checkpoint) if checkpoint else []
-    return Estimate(Ran(plan, attempts=0), plan.bytes, seconds, (*about, *capped(plan, options)))
+    return Estimate(Ran(plan, attempts=0), plan.bytes, seconds, (*about, *overridden(plan, options)))
+
+
+@cache
+def autoencoder_bytes(dtype: torch.dtype) -> int:
+    """The published autoencoder in memory, once prepared, which takes more than its file."""
+    with torch.device("meta"):
+        net = VideoVAE(VAE).to(dtype).requires_grad_(False)
+        net.prepare()
+    return sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers()))
 
 
 def multiply_adds(config: DiTConfig, frames: int, height: int, width: int) -> float:

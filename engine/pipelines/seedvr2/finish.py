@@ -28,6 +28,11 @@ class Job:
         return self.target.height, self.target.width
 
     @property
+    def prepended(self) -> int:
+        """Frames put before the first, which are not in the result."""
+        return self.options.prepend_frames if self.options.temporal else 0
+
+    @property
     def alpha(self) -> bool:
         return self.source.pixel.alpha and self.target.pixel.alpha
 
@@ -50,7 +55,10 @@ def _finished(frames: Sequence[Frame], y: Tensor, job: Job) -> list[Frame]:
     plain = resize(rgb[:, :3], *job.size).clamp(0, 1)
     out = restored(y, plain, job.options)
     if rgb.shape[1] == 4:
-        out = torch.cat((out, enlarge_alpha(rgb[:, 3:], y.float())), dim=1)
+        alpha = enlarge_alpha(rgb[:, 3:], y.float())
+        if job.options.strength < 1:
+            alpha = torch.lerp(resize(rgb[:, 3:], *job.size).clamp(0, 1), alpha, job.options.strength)
+        out = torch.cat((out, alpha), dim=1)
     return from_rgb(out, frames, job.target)
 
 

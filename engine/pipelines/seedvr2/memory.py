@@ -14,9 +14,10 @@ from engine.models.seedvr2.footprint import CHUNK_TOKENS, CHUNK_TOKENS_CPU, acti
 from engine.models.seedvr2.vae_config import VAEConfig, decode_bytes, encode_bytes
 from engine.pipelines.color import color_bytes
 from engine.pipelines.seedvr2.options import SeedVR2Options
+from engine.pipelines.seedvr2.preparation import MULTIPLE
 
-MULTIPLE = 16  # of pixels: the autoencoder reduces by 8, the transformer takes 2 x 2
 FLOAT = 4
+CODES_GPU, CODES_CPU = 4.3, 2.5  # float32 copies of the result while it becomes codes: whole, or by bands
 SLACK = 1.15  # what an allocator cannot give back, and what convolutions take to work in
 
 
@@ -74,24 +75,27 @@ class Footprint:
         """Bytes beyond the resident weights while `clips` of `frames` each are restored together.
 
         pending: whether the batch before waits meanwhile for its last frames to be blended. offload: each network is
-        away while the other works, and both are while colours are corrected.
+        away while the other works, and the transformer while colours are corrected.
         """
         result = 3 * frames * clips * self.height * self.width
         source = self.channels * frames * clips * self.source_pixels * FLOAT
         rows, columns = (min(tile or n, n) for n in (self.height, self.width))
-        latents = (frames - 1) // 4 + 1
-        gathered = result * FLOAT if tile else 0
+        y = result * (FLOAT if tile else self.itemsize)  # tiles are gathered in float32
         encode = encode_bytes(self.vae, frames, rows, columns, slice_latents, self.itemsize, clips)
-        decode = decode_bytes(self.vae, frames, rows, columns, slice_latents, self.itemsize, clips) + gathered
-        dit = self._transformer(latents, clips)
-        colors = color_bytes(self.color, frames * clips, self.height, self.width, on_cpu=not self.on_gpu)
-        colors += result * FLOAT
+        encode += source + result * (FLOAT + self.itemsize)
+        decode = decode_bytes(self.vae, frames, rows, columns, slice_latents, self.itemsize, clips) + y * bool(tile)
+        dit = self._transformer((frames - 1) // 4 + 1, clips)
+        finish = y + source + self._colors(frames if clips == 1 else 1)
         if offload:
-            decode, dit, colors = decode - self.dit_weights, dit - self.vae_weights, colors - self.dit_weights
-            encode -= self.dit_weights
-        prepared = source + result * (FLOAT + self.itemsize)
-        waiting = result * self.itemsize if pending else 0
-        return int(SLACK * (waiting + max(encode + prepared, dit, decode, colors + source + waiting, 0)))
+            encode, decode, finish = (n - self.dit_weights for n in (encode, decode, finish))
+            dit -= self.vae_weights
+        return int(SLACK * ((y if pending else 0) + max(encode, dit, decode, finish, 0)))
+
+    def _colors(self, frames: int) -> int:
+        """From decoded frames to codes: the source resized, once more in [-1, 1], the correction; or the codes."""
+        result = 3 * frames * self.height * self.width * FLOAT
+        correction = color_bytes(self.color, frames, self.height, self.width, on_cpu=not self.on_gpu)
+        return max(2 * result + correction, int((CODES_GPU if self.on_gpu else CODES_CPU) * result))
 
     def _transformer(self, latents: int, clips: int) -> int:
         """One pass, a layer's unpacked weights included."""

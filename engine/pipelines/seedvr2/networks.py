@@ -4,19 +4,15 @@ A clip is (B, 3, F, H, W) in [-1, 1], F = 4n+1, H and W multiples of 16; its lat
 h = H/8, w = W/8, scaled as the transformer knows it.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from engine.models.seedvr2.dit import DiT3B, DiT7B
 from engine.models.seedvr2.tiles import decode_tiled, encode_tiled
-from engine.models.seedvr2.vae import VideoVAE
+from engine.models.seedvr2.vae import Check, VideoVAE
 from engine.pipelines.seedvr2.plan import Plan
 from engine.pipelines.seedvr2.sampling import LATENT_SCALE, condition, denoise
 from engine.pipelines.seedvr2.shuttle import Shuttle
-
-Check = Callable[[], None]
 
 
 class Networks:
@@ -37,6 +33,11 @@ class Networks:
     @property
     def vae_bytes(self) -> int:
         return self._vae_home.bytes
+
+    @property
+    def away_bytes(self) -> int:
+        """What a job that wants both networks on the device must still find room for."""
+        return self._dit_home.away_bytes + self._vae_home.away_bytes
 
     def encode(self, clip: Tensor, plan: Plan, check: Check) -> Tensor:
         """(B, 3, F, H, W) -> (B, T, h, w, 16) float32."""

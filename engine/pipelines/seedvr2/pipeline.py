@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 
@@ -25,13 +25,14 @@ from engine.pipelines.seedvr2.finish import Job, finished, source_rgb
 from engine.pipelines.seedvr2.memory import Footprint
 from engine.pipelines.seedvr2.networks import Networks
 from engine.pipelines.seedvr2.options import SeedVR2Options
-from engine.pipelines.seedvr2.plan import Plan, begin, capped, following, ladder
+from engine.pipelines.seedvr2.plan import Plan, begin, following, ladder, overridden
 from engine.pipelines.seedvr2.preparation import add_noise, blend_weights, clip_indices, prepare
 from engine.pipelines.seedvr2.sampling import condition_noise, draw_noise
 from engine.pipelines.upscaler import UNWATCHED, Watch
 
 SHARES = {"encode": 0.0, "dit": 0.25, "decode": 0.45, "color": 0.95}  # of a batch's work done when the phase begins
 WARM_EDGE = 64
+PLENTY = 2**62  # bytes: whoever warms a model wants it on the device
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Waiting:
 
     frames: list[Frame]
     y: Tensor
-    begins: int  # frames before these
+    begins: int  # frames of the result before these; below 0 for those put in front
 
 
 class SeedVR2:
@@ -62,8 +63,9 @@ class SeedVR2:
         self, frames: Iterable[Frame], source: Raster, target: Raster, options: SeedVR2Options, watch: Watch = UNWATCHED
     ) -> Iterator[Frame]:
         """A frame of `target` for each frame, in order. Raises OutOfMemory, Internal, and what `watch.check` raises."""
-        job = Job(source, target, options, watch)
         nets = self.networks
+        options = replace(options, free_bytes=options.free_bytes - nets.away_bytes)
+        job = Job(source, target, options, watch)
         footprint = Footprint.of(
             nets.dit.config,
             nets.vae.config,
@@ -77,35 +79,36 @@ class SeedVR2:
         )
         plans = ladder(footprint, options)
         first = begin(plans, options)
-        self.plan, self.notes = Ran(first, attempts=1), [*self._about, *capped(first, options)]
+        self.plan, self.notes = Ran(first, attempts=1), [*self._about, *overridden(first, options)]
         self.seconds = dict.fromkeys(SHARES, 0.0)
-        prepended = options.prepend_frames if options.temporal else 0
-        return islice(self._stream(frames, job, plans), prepended, None)
+        return islice(self._stream(frames, job, plans), job.prepended, None)
 
     def warm(self) -> float:
         """Run one tiny picture, so that kernels are chosen; the seconds it took."""
         begun = time.perf_counter()
         raster = Raster(WARM_EDGE, WARM_EDGE, RGB24)
         frame = Frame((np.zeros((WARM_EDGE, WARM_EDGE, 3), np.uint8),), Fraction(0))
-        for _ in self([frame], raster, raster, SeedVR2Options(free_bytes=0, frames=1)):
+        for _ in self([frame], raster, raster, SeedVR2Options(free_bytes=PLENTY, frames=1)):
             pass
         return time.perf_counter() - begun
 
     def _stream(self, frames: Iterable[Frame], job: Job, plans: Sequence[Plan]) -> Iterator[Frame]:
         options = job.options
         cuts = Cuts(job.source.pixel.bits)
-        batches = Batches(
-            frames,
-            cuts.is_cut if options.temporal else lambda frame: False,
-            options.prepend_frames if options.temporal else 0,
-        )
+        batches = Batches(frames, cuts.is_cut if options.temporal else lambda frame: False, job.prepended)
+        try:
+            yield from self._batches(batches, job, plans)
+        finally:
+            self._noise = None
+
+    def _batches(self, batches: Batches[Frame], job: Job, plans: Sequence[Plan]) -> Iterator[Frame]:
         waiting: Waiting | None = None
-        done = 0
+        done = -job.prepended
         while (batch := batches.take(self.plan.plan.batch, self.plan.plan.overlap)) is not None:
             y = self._attempt(batch, job, done)
             if y is None:
                 release(self.networks.device)
-                self._step_down(plans, options.free_bytes)
+                self._step_down(plans, job.options)
                 continue
             if waiting is not None:
                 blend(waiting.y, y, batch.shared)
@@ -117,7 +120,6 @@ class SeedVR2:
             if batch.last or not overlap:
                 yield from self._finish(waiting, job)
                 waiting = None
-        self._noise = None
 
     def _attempt(self, batch: Batch[Frame], job: Job, done: int) -> Tensor | None:
         """The batch restored, (T, 3, H, W); None when memory ran out."""
@@ -145,14 +147,18 @@ class SeedVR2:
             y = y[0].movedim(0, 1) if options.temporal else y[:, :, 0]
             y = y[: len(batch.frames), :, : job.size[0], : job.size[1]]
             if not bool(torch.isfinite(y).all()):
-                raise Internal(f"{self.name} gave values that are no numbers", stage="process")
+                raise Internal(
+                    f"`{self.name}` gave values that are no numbers",
+                    hint="a checkpoint may be damaged, or DTYPE too narrow for it: bf16 or fp32 hold more",
+                    stage="process",
+                )
         return y
 
     def _clip(self, frames: Sequence[Frame], job: Job) -> Tensor:
         """(1, 3, F, H, W) of one clip, or (B, 3, 1, H, W) of pictures, in [-1, 1], as the autoencoder wants it."""
         options = job.options
         x = prepare(source_rgb(frames, job, self.networks.device)[:, :3], *job.size)
-        x = add_noise(x, options.input_noise_scale, options.seed)
+        x = add_noise(x, options.input_noise_scale, options.seed, same=not options.temporal)
         if not options.temporal:
             return x[:, :, None]
         least = self.plan.plan.batch if options.uniform_batch_size else 0
@@ -175,28 +181,34 @@ class SeedVR2:
                 if not is_out_of_memory(error) or waiting.y.device.type == "cpu":
                     raise
             release(self.networks.device)
+            self._tell(Note("COLORS_ON_HOST", "memory ran out on the GPU, so colours were corrected on the host"))
             return finished(waiting.frames, waiting.y.cpu(), job)
 
-    def _step_down(self, plans: Sequence[Plan], free_bytes: int) -> None:
+    def _step_down(self, plans: Sequence[Plan], options: SeedVR2Options) -> None:
         """Go on with a thriftier plan. Raises OutOfMemory after the last."""
-        tried = self.plan.plan
-        log.warning("out of memory with %s, %d MiB were free", tried, free_bytes // MIB)
+        tried, free = self.plan.plan, options.free_bytes // MIB
+        log.warning("out of memory with %s, %d MiB were free", tried, free)
         thriftier = following(plans, tried)
         if thriftier is None:
             raise OutOfMemory(
-                f"even {tried} did not fit into the {free_bytes // MIB} MiB that were free; a lower resolution, "
+                f"even {tried} did not fit into the {free} MiB that were free; a lower resolution, "
                 f"or a worker with more than {tried.bytes // MIB} MiB beside the model, would fit",
                 stage="process",
             )
         self.plan = Ran(thriftier, self.plan.attempts + 1)
-        self.notes = [note for note in self.notes if note.code != "REDUCED_PLAN"]
-        self.notes.append(Note("REDUCED_PLAN", f"memory ran out, so the work went on with {thriftier}"))
+        self._tell(Note("REDUCED_PLAN", f"memory ran out, so the work went on with {thriftier}"))
+        self._tell(*overridden(thriftier, options))
+
+    def _tell(self, *notes: Note) -> None:
+        """Each in place of what was told under its code before."""
+        codes = {note.code for note in notes}
+        self.notes = [*(note for note in self.notes if note.code not in codes), *notes]
 
     @contextmanager
     def _phase(self, name: str, begins: int, frames: int, job: Job) -> Iterator[None]:
         """Time a phase of a batch of `frames` new ones, and tell that it begins."""
         job.watch.check()
-        job.watch.phase(name, begins + SHARES[name] * frames)
+        job.watch.phase(name, max(begins + SHARES[name] * frames, 0))
         begun = time.perf_counter()
         try:
             yield

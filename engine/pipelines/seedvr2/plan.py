@@ -9,7 +9,8 @@ from engine.pipelines.plans import MIB, choose
 from engine.pipelines.seedvr2.memory import Footprint
 from engine.pipelines.seedvr2.options import SeedVR2Options
 
-BATCHES = (81, 61, 41, 29, 21, 13, 9, 5, 1)  # frames, all 4n+1
+BATCHES = (401, 301, 241, 201, 161, 121, 81, 61, 41, 29, 21, 13, 9, 5, 1)  # frames, all 4n+1
+MOST = 81  # unless more is asked for: what more would gain is not worth waiting for the first frame
 MOST_ON_CPU = 21  # more is no faster there, and a caller would wait minutes for the first frame
 STILLS = (8, 4, 2, 1)
 TILES = (1024, 768, 512, 384, 256)
@@ -78,17 +79,23 @@ def following(plans: Sequence[Plan], tried: Plan) -> Plan | None:
     return next((plan for plan in later if plan.bytes <= MUCH_LESS * tried.bytes), None)
 
 
-def capped(plan: Plan, options: SeedVR2Options) -> Iterator[Note]:
-    """What is to be said when memory holds fewer frames at once than were asked for, and than there are."""
-    wanted, held = options.batch_size, options.frames
-    if wanted is not None and plan.batch < wanted and (held is None or plan.batch < held):
+def overridden(plan: Plan, options: SeedVR2Options) -> Iterator[Note]:
+    """What is to be said of a plan that holds, or shares, fewer frames than were asked for and than there are."""
+    if options.frames is not None and plan.batch >= options.frames:
+        return
+    wanted, shared = options.batch_size, options.temporal_overlap
+    if wanted is not None and plan.batch < wanted:
         yield Note("BATCH_CAPPED", f"batch_size {wanted} was capped at {plan.batch}, what memory holds")
+    if options.temporal and shared is not None and plan.overlap < shared:
+        text = f"temporal_overlap {shared} was reduced to {plan.overlap}: no more than half of {plan.batch} is shared"
+        yield Note("OVERLAP_REDUCED", text)
 
 
 def batch_sizes(options: SeedVR2Options, *, on_gpu: bool) -> Iterator[int]:
     """Sizes to try, falling: what was asked for, or what suits the device; no more than there are frames."""
     sizes = BATCHES if options.temporal else STILLS
-    wanted = options.batch_size or (sizes[0] if on_gpu else MOST_ON_CPU if options.temporal else 1)
+    suited = (MOST if on_gpu else MOST_ON_CPU) if options.temporal else STILLS[0] if on_gpu else 1
+    wanted = options.batch_size or suited
     if options.frames is not None and not (options.uniform_batch_size and options.batch_size):
         frames = options.frames + options.prepend_frames
         wanted = min(wanted, (frames + 2) // 4 * 4 + 1 if options.temporal else frames)

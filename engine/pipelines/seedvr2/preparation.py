@@ -22,11 +22,14 @@ def prepare(rgb: Tensor, height: int, width: int) -> Tensor:
     return F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE)).sub_(0.5).div_(0.5)
 
 
-def add_noise(x: Tensor, scale: float, seed: int) -> Tensor:
-    """Gaussian noise on what the encoder sees, drawn on the CPU so that it is the same on every device."""
+def add_noise(x: Tensor, scale: float, seed: int, *, same: bool = False) -> Tensor:
+    """Gaussian noise on what the encoder sees, (T, 3, H, W), drawn on the CPU so that it is the same on every device.
+
+    same: every frame has that of the first, so that pictures do not depend on how many are restored together.
+    """
     if scale == 0:
         return x
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(1 if same else len(x), *x.shape[1:], generator=torch.Generator().manual_seed(seed))
     return x + (INPUT_NOISE * scale) * noise.to(device=x.device, dtype=x.dtype)
 
 

@@ -14,11 +14,18 @@ class Shuttle:
         self.bytes = sum(t.nbytes for t in self._tensors)
 
     def come(self) -> None:
-        """Put the network onto its device, if it is away."""
-        if not self._home or self._tensors[0].device.type == self._device.type:
-            return
-        for tensor, home in zip(self._tensors, self._home, strict=True):
-            tensor.data = home.to(self._device, non_blocking=True)
+        """Put onto the device what is not there; where that breaks off, it may be called again."""
+        for tensor, home in zip(self._tensors, self._home, strict=bool(self._home)):
+            if self._away(tensor):
+                tensor.data = home.to(self._device, non_blocking=True)
+
+    @property
+    def away_bytes(self) -> int:
+        """What is not on the device and would take that much of it."""
+        return sum(tensor.nbytes for tensor in self._tensors if self._away(tensor))
+
+    def _away(self, tensor: Tensor) -> bool:
+        return tensor.device.type != self._device.type
 
     def leave(self) -> None:
         """Free the device of the network."""
