@@ -1,6 +1,6 @@
 """SeedVR2's networks on a CPU: ours and the same networks stated plainly, taking turns; the reference's figures.
 
-    python -m benchmarks.seedvr2 [--only "vae decode"] [--repeats 3] [--threads 2] [--quick] [--against MODULE:FUNCTION]
+    python -m benchmarks.seedvr2 [--only "vae decode"] [--repeats 3] [--threads 2] [--quick] [--plain-half]
 
 Seconds are medians over the rounds, of which the first also warms up; ratios are medians of each round's, to the plain
 formulation in float32. CPU seconds are the process's, divided by the threads: what the wall would show if nothing else
@@ -8,15 +8,16 @@ ran. GFLOP/s divide the plain formulation's operations by the wall's seconds, wh
 tell how far a result is from the plain one in float32 (its variance over the square of the error). `reference` is what
 the most used implementation took in float32 on another machine with two cores: to be compared with care.
 
---against times a further implementation in the same rounds: FUNCTION(name, weights) is given a case's name and its
-float32 weights by their published names, and returns what is called with a case's inputs.
+--against MODULE:FUNCTION times a further implementation in the same rounds: FUNCTION(name, weights) is given a case's
+name and its float32 weights by their published names, and returns what is called with a case's inputs.
 """
 
 import argparse
 import importlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -39,18 +40,18 @@ class Turn(NamedTuple):
     result: Tensor
 
 
-def contenders(case: Case, against: Make | None) -> dict[str, Callable[[], Tensor]]:
+def contenders(case: Case, against: Make | None, *, plain_half: bool) -> dict[str, Callable[[], Tensor]]:
     """By name: forwards of the same weights and inputs."""
     inputs = case.inputs()
     work: dict[str, Callable[[], Tensor]] = {}
     for dtype in dict.fromkeys((torch.float32, fastest_dtype(torch.device("cpu")))):
         weights, cast = weights_of(case.net, dtype), [tensor.to(dtype) for tensor in inputs]
         kind = str(dtype).removeprefix("torch.")
-        for name, forward in (("plain", case.plain(weights)), ("ours", case.ours(dtype, cast[-1]))):
-            work[f"{name} {kind}"] = lambda forward=forward, cast=cast: forward(*cast)  # type: ignore[misc]
+        if dtype == torch.float32 or plain_half:
+            work[f"plain {kind}"] = partial(case.plain(weights), *cast)
+        work[f"ours {kind}"] = partial(case.ours(dtype, cast[-1]), *cast)
     if against is not None:
-        other = against(case.name, weights_of(case.net, torch.float32))
-        work["against"] = lambda: other(*inputs)
+        work["against"] = partial(against(case.name, weights_of(case.net, torch.float32)), *inputs)
     return work
 
 
@@ -64,9 +65,8 @@ def decibels(wanted: Tensor, got: Tensor) -> float:
     return float(10 * torch.log10(wanted.var() / (got.float() - wanted).square().mean()))
 
 
-def measure(case: Case, repeats: int, threads: int, against: Make | None) -> None:
+def measure(case: Case, work: Mapping[str, Callable[[], Tensor]], repeats: int, threads: int) -> None:
     """Print a case's rows."""
-    work = contenders(case, against)
     rounds = [{name: turn(run, threads) for name, run in work.items()} for _ in range(repeats)]
     operations = case.operations()
     print(f"\n{case.name}: {operations / 1e9:.0f} GFLOP")
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="a quarter of each case's size, once")
+    parser.add_argument("--plain-half", action="store_true", help="the plain formulation in half precision as well")
     parser.add_argument("--against", type=named, metavar="MODULE:FUNCTION")
     options = parser.parse_args()
     cases = [case.smaller() if options.quick else case for case in CASES]
@@ -107,7 +108,9 @@ def main() -> None:
     print(COLUMNS.format(*heads))
     with torch.inference_mode():
         for case in chosen:
-            measure(case, 1 if options.quick else options.repeats, options.threads, options.against)
+            work = contenders(case, options.against, plain_half=options.plain_half)
+            measure(case, work, 1 if options.quick else options.repeats, options.threads)
+            del work  # before the next one's networks are made
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.seedvr2.cases import TEXT
+from engine.models.seedvr2 import attention
 from engine.models.seedvr2.blocks import ResnetBlock
 from engine.models.seedvr2.config import INPUTS, DiTConfig
 from engine.models.seedvr2.dit import build
@@ -49,7 +50,9 @@ def random_weights(net: nn.Module, device: torch.device, *, fp8: bool) -> dict[s
 
 
 def compile_layers(nets: Networks) -> None:
-    """With torch.compile, each when it first runs."""
+    """With torch.compile, each when it first runs. Rotary tables, which are cached, are not made anew in there."""
+    for name in ("video_table", "text_table"):
+        setattr(attention, name, torch.compiler.disable(getattr(attention, name)))
     convolving = [layer for layer in nets.vae.modules() if isinstance(layer, ResnetBlock | Upsampler)]
     for layer in [*nets.dit.layers, *convolving]:
         layer.compile()
