@@ -153,12 +153,12 @@ def published() -> VideoVAE:
     return vae
 
 
-SIZES = {"image": (1, 2160, 3840, 0), "clip": (5, 1088, 1920, 0), "slices": (9, 480, 864, 1)}
-LONG = {"long": (21, 480, 864, 0), "long slices": (21, 480, 864, 1), "double slices": (21, 480, 864, 2)}
+SIZES = {"image": (1, 2160, 3840, 0), "clip": (5, 1088, 1920, 0), "clip in slices": (5, 480, 864, 1)}
+LONG = {"long": (13, 480, 864, 0), "slices": (13, 480, 864, 1), "double slices": (13, 480, 864, 2)}
 
 
 @pytest.mark.parametrize("case", [*SIZES, *(pytest.param(case, marks=pytest.mark.slow) for case in LONG)])
-def test_memory_is_told_within_a_tenth(published: VideoVAE, case: str) -> None:
+def test_memory_is_told_within_a_quarter(published: VideoVAE, case: str) -> None:
     frames, height, width, slice_latents = (SIZES | LONG)[case]
     meta = {"dtype": torch.bfloat16, "device": "meta"}
     x = torch.empty(1, 3, frames, height, width, **meta)
@@ -166,4 +166,4 @@ def test_memory_is_told_within_a_tenth(published: VideoVAE, case: str) -> None:
     for run, given, told in ((published.encode, x, encode_bytes), (published.decode, z, decode_bytes)):
         with LiveBytes() as live:
             run(given, slice_latents)
-        assert 1 <= told(VAE, frames, height, width, slice_latents, 2) / live.peak <= 1.1
+        assert 1 <= told(VAE, frames, height, width, slice_latents, 2) / live.peak <= 1.25
