@@ -33,7 +33,7 @@ def pipelines(name: str, tensors: Mapping[str, Tensor], sidecar: Mapping[str, An
     """Every batch's latent and result, the whole decoded, and the whole finished."""
     with torch.inference_mode():
         nets = networks(sidecar, tensors["txt"])
-        run = _Run(nets, tensors, sidecar)
+        run = Run(nets, tensors, sidecar)
         for key, got in run.parts():
             yield compare_max(f"{name} {key}", got, tensors[key], DECODED if key == "decoded_out" else LATENT)
         yield from _final_rows(name, run, tensors["decoded_out"], tensors["final_out"])
@@ -47,7 +47,7 @@ def networks(sidecar: Mapping[str, Any], text: Tensor) -> Networks:
     return Networks(dit, vae, CPU, torch.float32)
 
 
-class _Run:
+class Run:
     """One golden's job, batch by batch."""
 
     def __init__(self, nets: Networks, tensors: Mapping[str, Tensor], sidecar: Mapping[str, Any]) -> None:
@@ -107,7 +107,7 @@ class _Run:
         return torch.stack([(self.final(decoded, turn) - seen).abs() < 1e-5 for turn in turns]).all(0)
 
 
-def _final_rows(name: str, run: _Run, decoded: Tensor, wanted: Tensor) -> Iterator[Row]:
+def _final_rows(name: str, run: Run, decoded: Tensor, wanted: Tensor) -> Iterator[Row]:
     if run.options.color_correction not in BY_RANK:
         yield compare_max(f"{name} final_out", run.final(run.decoded), wanted, DECODED)
         return
