@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import median
 
 import torch
@@ -59,11 +60,16 @@ def compile_layers(nets: Networks) -> None:
 
 
 def operations(nets: Networks, frames: int, height: int, width: int) -> dict[str, int]:
-    """By phase, as our code runs them on whole frames; a multiplication and an addition are two."""
+    """By phase, as our code runs them on whole frames; a multiplication and an addition are two.
+
+    Of the transformer two layers are counted, one with shifted windows, and taken times their number.
+    """
+    pairs = nets.dit.config.layers // 2
+    two = replace(nets.dit.config, layers=2, separate=2 if nets.dit.config.kind == "7b" else 1)
     latent = (frames - 1) // TEMPORAL + 1, height // SPATIAL, width // SPATIAL
     config = nets.vae.config
     with torch.device("meta"):
-        dit, vae = build(nets.dit.config).to(DTYPE), VideoVAE(config).to(DTYPE)
+        dit, vae = build(two).to(DTYPE), VideoVAE(config).to(DTYPE)
         dit.prepare(torch.empty(TEXT, nets.dit.config.text_dim))
         vae.prepare()
         x, y = torch.empty(1, *latent, INPUTS), torch.empty(1, config.colours, frames, height, width)
@@ -73,7 +79,7 @@ def operations(nets: Networks, frames: int, height: int, width: int) -> dict[str
         "dit": lambda: dit(x),
         "decode": lambda: vae.decode(z),
     }
-    return {phase: _counted(run) for phase, run in work.items()}
+    return {phase: _counted(run) * (pairs if phase == "dit" else 1) for phase, run in work.items()}
 
 
 def _counted(work: Callable[[], object]) -> int:
