@@ -131,7 +131,9 @@ class UpscaleFields(ModelField):
     )
     seed: int = Field(42, ge=0, le=MAX_SEED, description="the same seed gives the same result")
     strength: float = Field(1.0, ge=0, le=1, description="how much of the restoration, blended over the plain resize")
-    vae_tiling: Literal["auto", "on", "off"] = Field("auto", description="SeedVR2: encode and decode in tiles; `auto` by memory")
+    vae_tiling: Literal["auto", "on", "off"] = Field(
+        "auto", description="SeedVR2: encode and decode in tiles; `auto` by memory"
+    )
     vae_quality: Literal["low", "medium", "high"] = Field(
         "high", description="SeedVR2: tile/overlap of 512/64, 768/96 or 1024/128 pixels"
     )
