@@ -59,13 +59,15 @@ class Container:
 class Codec:
     """One row of the codecs' table: encoders in order of preference, then what frames they take.
 
-    `crf_end` is the worst value on the encoder's own scale; `smallest` and `largest` bound an edge in pixels.
+    `crf_end` is the worst value on the encoder's own scale; `smallest` and `largest` bound an edge in pixels, and
+    `narrowest` the width from below.
     """
 
     encoders: tuple[str, ...]
     pixels: tuple[PixelFormat, ...]
     crf_end: int = CRF_WORST
     smallest: int = 2
+    narrowest: int = 0
     largest: int = 16_384
 
 
@@ -79,7 +81,7 @@ _420 = tuple(PixelFormat("yuv", bits, 2, 2) for bits in (8, 10))
 
 CODECS: dict[str, Codec] = {
     "h264": Codec(("libx264",), _420),
-    "hevc": Codec(("libx265",), _420, smallest=64),  # x265 4.1 writes beyond its memory at widths of 34 to 48
+    "hevc": Codec(("libx265",), _420, smallest=16, narrowest=64),  # x265 4.1 breaks its heap at widths of 34 to 48
     "av1": Codec(("libsvtav1",), _420, crf_end=63, smallest=32),  # SVT-AV1 4.1 never returns from 128x16
     "vp9": Codec(("libvpx-vp9",), (*_420, PixelFormat("yuv", 8, 2, 2, alpha=True)), crf_end=63),
     "prores": Codec(("prores_ks",), (PixelFormat("yuv", 10, 2, 1), PixelFormat("yuv", 10, alpha=True))),
@@ -220,14 +222,14 @@ def size_problems(container: str, codec: str | None, width: int, height: int) ->
     """What is wrong with a frame of that size for that output; empty when it can be written."""
     codec = codec or default_codec(container)
     row = CODECS[codec]
-    edges = (("width", width), ("height", height))
+    edges = (("width", width, max(row.smallest, row.narrowest)), ("height", height, row.smallest))
     found = [
-        Problem(name, f"{edge} is outside {row.smallest} to {row.largest}, what {codec} can hold")
-        for name, edge in edges
-        if not row.smallest <= edge <= row.largest
+        Problem(name, f"{edge} is outside {least} to {row.largest}, what {codec} can hold")
+        for name, edge, least in edges
+        if not least <= edge <= row.largest
     ]
     if even_required(container):
-        found += [Problem(name, f"{edge} is odd, and {codec} needs even sizes") for name, edge in edges if edge % 2]
+        found += [Problem(name, f"{edge} is odd, and {codec} needs even sizes") for name, edge, _ in edges if edge % 2]
     return found
 
 

@@ -170,6 +170,7 @@ def test_a_video_has_even_edges_and_a_picture_its_own() -> None:
 
 def test_a_codec_s_own_bounds_are_told() -> None:
     assert wrong_fields(VIDEO, output_dims=[8, 8], codec="hevc") == {"width", "height"}
+    assert wrong_fields(VIDEO, output_dims=[48, 32], codec="hevc") == {"width"}
     assert wrong_fields(VIDEO, output_dims=[64, 64], most_pixels=1000) == {"output_dims"}
 
 
