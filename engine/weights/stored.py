@@ -29,11 +29,6 @@ class Stored:
     block: BlockType | None = None
 
     @property
-    def packed(self) -> bool:
-        """True where the values take a byte or less each and are better kept so."""
-        return self.block is not None or self.dtype in FP8
-
-    @property
     def stored_shape(self) -> torch.Size:
         """The shape of what lies in the file: (N, bytes of a block), where it is blocks."""
         if self.block is None:

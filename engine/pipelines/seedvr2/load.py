@@ -21,7 +21,8 @@ POOR_IN_FP8 = Note(
     "LOW_PRECISION", "the 7B in plain fp8 is measurably worse than in Q4_K_M or fp16; a `mixed` file keeps more of it"
 )
 
-# A file of which only some are missing was renamed, not mistaken.
+# What tells the sizes. A file that has some of these and lacks others is a damaged transformer, and is told what it
+# lacks; one that has none is another network.
 TELLING = {"vid_in.proj.weight", "txt_in.weight", "blocks.0.mlp.vid.proj_in.weight"}
 
 
