@@ -8,9 +8,10 @@ from torch import Tensor
 
 from engine.models.seedvr2.tiles import decode_tiled, encode_tiled
 from engine.models.seedvr2.vae import VideoVAE
-from engine.models.seedvr2.vae_config import VAEConfig
+from engine.models.seedvr2.vae_config import VAE, VAEConfig
+from engine.models.seedvr2.vae_names import recognise, rename
 from engine.weights.load import load_weights
-from tests.parity.rows import Row, compare_max, kind
+from tests.parity.rows import Row, compare_max, exact, kind
 from tests.parity.seedvr2_rule import check_weights, weights_by_rule
 
 ENCODED, DECODED = 1e-4, 2e-4  # max errors; the reference differs from itself by 3e-6 when its memory limit is on
@@ -51,3 +52,13 @@ def tiled(name: str, tensors: Mapping[str, Tensor], sidecar: Mapping[str, Any]) 
         encoded, decoded = encode_tiled(vae, x, tile, overlap), decode_tiled(vae, z, tile, overlap)
     yield compare_max(f"{name} enc", encoded.reshape(mean.shape), mean, ENCODED)
     yield compare_max(f"{name} dec", decoded.reshape(tensors["dec_out"].shape), tensors["dec_out"], DECODED)
+
+
+@kind("vae")
+def published(name: str, tensors: Mapping[str, Tensor], sidecar: Mapping[str, Any]) -> Iterable[Row]:
+    """Every name and shape of the published file, the sidecar, at full size."""
+    handles = {key: torch.empty(shape, device="meta") for key, shape in sidecar.items()}
+    yield exact(f"{name} is recognised", recognise(rename(handles)) == VAE)
+    with torch.device("meta"):
+        wanted = {key: weight.shape for key, weight in VideoVAE(VAE).state_dict().items()}
+    yield exact(f"{name} names and shapes", {key: handle.shape for key, handle in handles.items()} == wanted)

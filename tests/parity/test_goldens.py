@@ -8,10 +8,11 @@ from safetensors.torch import load_file, save_file
 
 from tests.parity.__main__ import check, goldens, main
 
-FOLDER = Path(__file__).parent.parent / "data" / "goldens"
+DATA = Path(__file__).parent.parent / "data"
+FOLDER = DATA / "goldens"
 
 
-@pytest.mark.parametrize("path", list(goldens([FOLDER])), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", list(goldens([FOLDER, DATA / "manifests"])), ids=lambda path: path.stem)
 def test_our_output_is_the_published_one(path: Path) -> None:
     rows = check(path)
     assert rows
