@@ -44,10 +44,11 @@ def prompt(name: str, length: int) -> Tensor:
 
 def by_rule(net: nn.Module) -> dict[str, Tensor]:
     """Each tensor's noise is seeded by its name, and of a size that keeps activations of order one."""
-    return {name: _by_rule(name, tuple(tensor.shape)) for name, tensor in net.state_dict().items()}
+    return {name: tensor_by_rule(name, tuple(tensor.shape)) for name, tensor in net.state_dict().items()}
 
 
-def _by_rule(name: str, shape: tuple[int, ...]) -> Tensor:
+def tensor_by_rule(name: str, shape: tuple[int, ...]) -> Tensor:
+    """One of them, float32. SeedVR2's goldens were made with the same."""
     w = _noise(name, shape)
     if len(shape) >= 2:
         return w / math.sqrt(math.prod(shape[1:]))

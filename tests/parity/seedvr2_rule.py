@@ -1,13 +1,12 @@
 """Weights that anybody can make again: each tensor's noise is seeded by its name, as in SeedVR2's goldens."""
 
-import math
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from builder.tiny.weights import tensor_by_rule
 from tests.parity.rows import Row, exact
 
 ROTARY = "rope.freqs"  # keep the formula's values, and are no weights of ours
@@ -15,22 +14,13 @@ ROTARY = "rope.freqs"  # keep the formula's values, and are no weights of ours
 
 def weights_by_rule(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     """A float32 tensor for each name of `shapes`, rotary tables left out."""
-    return {name: _by_rule(name, tuple(shape)) for name, shape in shapes.items() if not name.endswith(ROTARY)}
+    return {name: tensor_by_rule(name, tuple(shape)) for name, shape in shapes.items() if not name.endswith(ROTARY)}
 
 
 def check_weights(name: str, weights: Mapping[str, Tensor], told: Mapping[str, Any]) -> Row:
     """Whether all sums and first values that a sidecar's table `weights_check` tells are those of `weights`."""
     ours = {key: facts for key, facts in told.items() if not key.endswith(ROTARY)}
     return exact(f"{name} weights", all(_agrees(weights[key], facts) for key, facts in ours.items()))
-
-
-def _by_rule(name: str, shape: tuple[int, ...]) -> Tensor:
-    w = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
-    if len(shape) >= 2:
-        return w / math.sqrt(math.prod(shape[1:]))
-    if name.endswith(("weight", "_scale")):
-        return 1 + 0.1 * w
-    return (0.5 if name.endswith("_gate") else 0.02) * w
 
 
 def _agrees(weight: Tensor, facts: Mapping[str, Any]) -> bool:
