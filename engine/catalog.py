@@ -19,6 +19,7 @@ Family = Literal["esrgan", "seedvr2", "wan"]
 DATA = Path(__file__).parent / "data"
 SUFFIXES = (".safetensors", ".gguf", ".pth", ".pt")
 LONGEST_SHOWN = 60
+ROLES = {"seedvr2": {"dit", "vae"}}  # files that no model of a family is without
 # A job may name a family instead of a model: the first of that family that the worker offers is meant, a published
 # model before our own, which nobody means by another's name.
 FAMILIES = {"seedvr2": "seedvr2", "wan": "wan", "wan2.1": "wan", "real-esrgan": "esrgan", "realesrgan": "esrgan"}
@@ -207,7 +208,10 @@ def _model(entry: Mapping[str, Any], files: Mapping[str, File]) -> Model:
     if entry["family"] not in get_args(Family):
         raise ValueError(f"there is no family `{entry['family']}`; there are {', '.join(get_args(Family))}")
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
-    return Model(**{**fields, "files": tuple(files[key] for key in entry["files"])})
+    model = Model(**{**fields, "files": tuple(files[key] for key in entry["files"])})
+    if lacking := sorted(ROLES.get(model.family, set()) - {file.role for file in model.files}):
+        raise ValueError(f"`{model.name}` has no file of role `{lacking[0]}`, which every {model.family} model needs")
+    return model
 
 
 def _key(name: str) -> str:

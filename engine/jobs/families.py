@@ -133,7 +133,7 @@ class SeedVR2Family(Family[Upscaler["SeedVR2Options"], "SeedVR2Options"]):
         from engine.pipelines.seedvr2.load import load_seedvr2
 
         dit, vae = setup.file("dit"), setup.file("vae")
-        assert dit is not None and vae is not None  # every SeedVR2 model of the catalog has both
+        assert dit is not None and vae is not None  # the catalog takes no SeedVR2 model without
         return load_seedvr2(dit, vae, setup.file("positive"), device=setup.device, dtype=setup.dtype)
 
     def options(self, request: UpscaleRequest, frames: int, free_bytes: int) -> "SeedVR2Options":

@@ -236,6 +236,7 @@ def test_an_operator_s_files_are_found_where_all_files_are(tmp_path: Path) -> No
         ('"pos_emb.pt"', '"positive.pt"', "`positive.pt` is missing"),
         ('source = "us"', 'source = "them"', "`them` is missing"),
         ('family = "seedvr2"', 'family = "seedvr3"', "no family `seedvr3`; there are esrgan, seedvr2, wan"),
+        ('"ema_vae_fp16.safetensors", ', "", "`anime_finetune` has no file of role `vae`, which every seedvr2 model"),
         ('role = "dit"', 'rule = "dit"', "unexpected keyword argument 'rule'"),
         ('tasks = ["upscale"]', "", "'tasks'"),
         ("[source.us]", "[source.us", "cannot be read: "),
