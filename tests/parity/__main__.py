@@ -9,7 +9,15 @@ from typing import Literal, get_args
 
 from safetensors.torch import load_file
 
-from tests.parity import esrgan, gguf, seedvr2_color, seedvr2_dit, seedvr2_pipe, seedvr2_vae  # noqa: F401  # register kinds
+from tests.parity import (  # noqa: F401  # register kinds
+    esrgan,
+    gguf,
+    seedvr2_color,
+    seedvr2_dit,
+    seedvr2_pipe,
+    seedvr2_vae,
+    wan_solvers,
+)
 from tests.parity.rows import CannotCheck, Row, check_for
 
 Verdict = Literal["ok", "failed", "skipped"]
