@@ -12,7 +12,7 @@ from engine.models.seedvr2.tiles import decode_tiled, encode_tiled
 from engine.models.seedvr2.vae import Check, VideoVAE
 from engine.pipelines.seedvr2.plan import Plan
 from engine.pipelines.seedvr2.sampling import LATENT_SCALE, condition, denoise
-from engine.pipelines.seedvr2.shuttle import Shuttle
+from engine.pipelines.shuttle import Shuttle
 
 
 class Networks:
