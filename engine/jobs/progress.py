@@ -7,7 +7,7 @@ platform's sink: one thread per job, the latest report wins, two seconds apart, 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,25 +26,43 @@ STAGES = {
     "process": (10, 94),
     "upload": (94, 100),
 }
+# The same of a job that makes a video and then enlarges it.
+CHAINED = STAGES | {"process": (10, 70), "upscale": (70, 94)}
+
+SAMPLING = 0.9  # of the stage in which frames are made, the part that denoising takes; the rest is decoding
 
 
 class Progress:
     """Where a job stands. Not thread-safe: one thread runs a job."""
 
-    def __init__(self, sink: Sink, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        clock: Callable[[], float] = time.monotonic,
+        stages: Mapping[str, tuple[int, int]] = STAGES,
+    ) -> None:
         self._sink = sink
         self._clock = clock
+        self._stages = stages
         self._percent = 0.0
-        self._stage = "preflight"
-        self._began = clock()
-        self._written = 0  # whole frames
-        self._done = 0.0  # work on frames, those under way counted in part
-        self._phase: str | None = None
+        self._begin("preflight")
 
     def stage(self, name: str) -> None:
         """Begin the stage `name`."""
-        self._stage, self._began = name, self._clock()
+        self._begin(name)
         self._report(0.0, {"message": f"{name} began"})
+
+    def _begin(self, name: str) -> None:
+        self._stage = name
+        self._began = self._timed = self._clock()  # when work began, and from when on it goes at one rate
+        self._written = 0  # whole frames
+        self._done = 0.0  # work on frames, those under way counted in part
+        self._steps: float | None = None  # share of the denoising steps that is behind; None where there are none
+        self._phase: str | None = None
+
+    def expect_steps(self) -> None:
+        """Of this stage most is denoising; the frames come at its end."""
+        self._steps = 0.0
 
     def part(self, done: int, total: int | None) -> None:
         """`done` of `total` bytes of a transfer; an unknown total moves nothing."""
@@ -59,7 +77,17 @@ class Progress:
     def phase(self, name: str, done: float, total: int) -> None:
         """The model's phase `name` begins, with `done` frames' worth of `total` behind it, in fractions."""
         self._phase = name
-        self._advance(done, total, f"{name}: frame {min(int(done) + 1, total)} of {total}")
+        if self._steps is None:
+            self._advance(done, total, f"{name}: frame {min(int(done) + 1, total)} of {total}")
+        else:
+            self._advance(done, total, name)
+
+    def step(self, done: int, total: int, frames: int) -> None:
+        """`done` of `total` denoising steps are behind, of a video of `frames` frames; 0 before the first."""
+        if not done:
+            self._timed = self._clock()
+        self._steps, self._phase = done / max(total, 1), "sample"
+        self._advance(self._done, frames, f"step {done} of {total}")
 
     def _advance(self, done: float, total: int, message: str) -> None:
         """Tell how far the work on frames is, at which rate it goes and how much time is left."""
@@ -68,12 +96,15 @@ class Progress:
         facts: Report = {"frames_done": self._written, "frames_total": total, "fps": round(fps, 2)}
         if self._phase is not None:
             facts["phase"] = self._phase
-        if self._done:
-            facts["eta_s"] = round(max(total - self._done, 0) / fps, 1)
-        self._report(self._done / max(total, 1), {**facts, "message": message})
+        share = self._done / max(total, 1)
+        if self._steps is not None:
+            share = SAMPLING * self._steps + (1 - SAMPLING) * share
+        if share:
+            facts["eta_s"] = round(max(1 - share, 0) / share * (self._clock() - self._timed), 1)
+        self._report(share, {**facts, "message": message})
 
     def _report(self, share: float, facts: Report) -> None:
-        low, high = STAGES[self._stage]
+        low, high = self._stages[self._stage]
         self._percent = max(self._percent, low + (high - low) * min(share, 1.0))
         self._sink({"stage": self._stage, "progress": round(self._percent, 1), **facts})
 

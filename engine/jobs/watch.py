@@ -1,4 +1,4 @@
-"""What a model at work is watched by: the job's token may stop it, and the job's progress is told its phases."""
+"""What a model at work is watched by: the job's token may stop it, and the job's progress is told its phases and steps."""
 
 from engine.jobs.cancel import CancelToken
 from engine.jobs.progress import Progress
@@ -14,3 +14,6 @@ class JobWatch:
 
     def phase(self, name: str, done: float) -> None:
         self._progress.phase(name, done, self._total)
+
+    def step(self, done: int, total: int) -> None:
+        self._progress.step(done, total, self._total)

@@ -2,7 +2,9 @@
 
 import threading
 
-from engine.jobs.progress import Progress, Report, Sender
+import pytest
+
+from engine.jobs.progress import CHAINED, SAMPLING, Progress, Report, Sender
 
 
 def test_the_percentage_never_goes_back() -> None:
@@ -65,6 +67,53 @@ def test_frames_and_phases_together_never_go_back() -> None:
     assert [report["frames_done"] for report in seen[1:]] == [0, 1, 2, 3, 4, 5, 5, 5]
     assert seen[6]["phase"] == "color" and seen[6]["message"] == "frame 5 of 10"
     assert seen[-1]["message"] == "color: frame 10 of 10" and seen[-1]["eta_s"] == 0
+
+
+def test_denoising_steps_tell_the_time_left_with_a_share_for_decoding() -> None:
+    now = [0.0]
+    seen: list[Report] = []
+    progress = Progress(seen.append, clock=lambda: now[0])
+    progress.stage("process")
+    progress.expect_steps()
+    progress.phase("text", 0, 81)
+    assert seen[-1]["message"] == "text" and seen[-1]["progress"] == 10.0
+    now[0] = 100.0  # what came before the first step says nothing of how long a step takes
+    progress.step(0, 50, 81)
+    assert seen[-1]["message"] == "step 0 of 50" and "eta_s" not in seen[-1]
+    now[0] = 114.0
+    progress.step(7, 50, 81)
+    assert seen[-1]["eta_s"] == pytest.approx(43 * 2 + 50 * 2 * (1 - SAMPLING) / SAMPLING, abs=0.1)
+    assert (seen[-1]["phase"], seen[-1]["message"]) == ("sample", "step 7 of 50")
+    assert seen[-1]["progress"] == round(10 + 84 * SAMPLING * 7 / 50, 1)
+    assert (seen[-1]["frames_done"], seen[-1]["frames_total"]) == (0, 81)
+
+
+def test_frames_decoded_after_the_steps_lead_to_the_end_of_the_stage() -> None:
+    seen: list[Report] = []
+    progress = Progress(seen.append)
+    progress.stage("process")
+    progress.expect_steps()
+    progress.step(0, 2, 5)
+    progress.step(2, 2, 5)
+    progress.phase("decode", 0, 5)
+    for written in range(1, 6):
+        progress.frames(written, 5)
+    percents = [report["progress"] for report in seen]
+    assert percents == sorted(percents) and percents[-1] == 94.0
+    assert seen[-1]["message"] == "frame 5 of 5" and seen[-1]["eta_s"] == 0
+
+
+def test_a_second_stage_of_frames_begins_where_the_first_ended() -> None:
+    seen: list[Report] = []
+    progress = Progress(seen.append, stages=CHAINED)
+    progress.stage("process")
+    progress.expect_steps()
+    progress.step(4, 4, 5)
+    progress.frames(5, 5)
+    progress.stage("upscale")
+    progress.frames(1, 5)
+    assert [report["progress"] for report in seen[-3:]] == [70.0, 70.0, 74.8]
+    assert (seen[-1]["stage"], seen[-1]["frames_done"]) == ("upscale", 1)
 
 
 def test_the_sender_keeps_only_the_latest_report() -> None:
