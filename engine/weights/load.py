@@ -1,5 +1,6 @@
 """Weight files -> a module whose every tensor is accounted for. Readers know no models, models no formats."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from engine.weights import gguf, pth, safetensors
 from engine.weights.packed import PackedLinear
 from engine.weights.quants import BlockType
 from engine.weights.reading import Reader
+from engine.weights.scaled import fold_scales
 from engine.weights.stored import FP8, Stored
 
 _SHOWN = 5  # names of each kind in a message
@@ -40,6 +42,27 @@ def open_weights(path: Path) -> dict[str, Stored]:
         return _open(path)
 
 
+def open_all(paths: Iterable[Path]) -> dict[str, Stored]:
+    """The tensors of all shards of a checkpoint, each with its scale. An index among the files is held against them.
+
+    Raises CheckpointMismatch, OSError.
+    """
+    merged: dict[str, Stored] = {}
+    indices = []
+    for path in paths:
+        if path.suffix == ".json":
+            indices.append(path)
+            continue
+        opened = open_weights(path)
+        if twice := merged.keys() & opened.keys():
+            raise CheckpointMismatch(path.name, f"{min(twice)} is in another shard, too")
+        merged |= opened
+    for path in indices:
+        _check_index(path, merged)
+    with _refused_as(", ".join(sorted({stored.path.name for stored in merged.values()}))):
+        return fold_scales(merged)
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """All the file's tensors, on the CPU, as they were stored: for small files. Raises CheckpointMismatch, OSError."""
     with _refused_as(path.name):
@@ -65,7 +88,8 @@ def load_weights(
     """
     _account(model, weights, source)
     _pack_linears(model, weights)
-    paths = {given.path for given in weights.values() if isinstance(given, Stored)}
+    stored = [given for given in weights.values() if isinstance(given, Stored)]
+    paths = {part.path for given in stored for part in (given, given.scale) if part is not None}
 
     def fetch(item: tuple[str, Tensor | Stored]) -> None:
         name, given = item
@@ -73,6 +97,8 @@ def load_weights(
         keep = isinstance(module, PackedLinear) and leaf == "weight"
         tensor = _read(reader, given, None if keep else _numbers(given, dtype))
         _put(module, leaf, tensor if device is None else tensor.to(device))
+        if keep and isinstance(given, Stored) and given.scale is not None:
+            module.scale = reader.scale(given.scale, 2)
 
     with (
         _refused_as(source),
@@ -89,6 +115,18 @@ def _refused_as(source: str) -> Iterator[None]:
         yield
     except (ValueError, RecursionError) as error:
         raise CheckpointMismatch(source, f"cannot be read: {error}") from error
+
+
+def _check_index(path: Path, weights: Mapping[str, Stored]) -> None:
+    with _refused_as(path.name):
+        match json.loads(path.read_text("utf-8")):
+            case {"weight_map": dict(places)}:
+                missing = places.keys() - weights.keys()
+            case _:
+                raise ValueError("it is no index of shards")
+    if missing:
+        shards = ", ".join(sorted({str(places[name]) for name in missing}))
+        raise CheckpointMismatch(path.name, f"tensors of {shards} are not there", missing=missing)
 
 
 def _open(path: Path) -> dict[str, Stored]:

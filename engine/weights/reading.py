@@ -5,6 +5,7 @@ Bytes are read, not mapped: pages of a mapped file would count as the process's 
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -56,7 +57,10 @@ class Reader:
         return stored.read_from(file).to(self.device)
 
     def numbers(self, stored: Stored, dtype: torch.dtype) -> Tensor:
-        """The values in a dtype of choice."""
+        """The values, times their scale, in a dtype of choice."""
+        if stored.scale is not None:
+            plain = self.numbers(replace(stored, scale=None), torch.float32)
+            return plain.mul_(self.scale(stored.scale, plain.ndim)).to(dtype)
         if stored.block is not None:
             return dequantize(self.raw(stored), stored.block, dtype).view(stored.shape)
         if self.device.type != "cpu" or stored.dtype == dtype:
@@ -69,6 +73,10 @@ class Reader:
             first = start // stored.dtype.itemsize
             out[first : first + PIECE // stored.dtype.itemsize].copy_(raw.view(stored.dtype))
         return out.view(stored.shape)
+
+    def scale(self, stored: Stored, dimensions: int) -> Tensor:
+        """Float32 that scales rows of a tensor of so many dimensions: (1, 1, ...) or (N, 1, ...)."""
+        return self.numbers(stored, torch.float32).view(-1, *(1,) * (dimensions - 1))
 
     def _close(self) -> None:
         for file in self._files.values():

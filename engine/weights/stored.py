@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +19,8 @@ FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 class Stored:
     """`nbytes` bytes of `path` from `offset` on: row-major values of `dtype`, or blocks that stand for `shape`.
 
-    dtype: of what lies in the file; uint8 where it is blocks.
+    dtype: of what lies in the file; uint8 where it is blocks. scale: what the values are multiplied by, one number or
+    one for each row, (N,) or (N, 1).
     """
 
     path: Path
@@ -27,6 +28,7 @@ class Stored:
     shape: torch.Size
     dtype: torch.dtype
     block: BlockType | None = None
+    scale: "Stored | None" = None
 
     @property
     def stored_shape(self) -> torch.Size:
@@ -39,8 +41,19 @@ class Stored:
     def nbytes(self) -> int:
         return self.stored_shape.numel() * self.dtype.itemsize
 
+    def rows(self, start: int, stop: int) -> "Stored":
+        """This part of the first dimension. Raises ValueError where a row is no whole number of blocks."""
+        row = self.shape[1:].numel()
+        if self.block is not None and row % self.block.elements:
+            raise ValueError(f"rows of {row} values cannot be told apart in {self.block.name} blocks")
+        part = range(self.shape[0])[start:stop]
+        scale = self.scale if self.scale is None or self.scale.shape.numel() == 1 else self.scale.rows(start, stop)
+        before = replace(self, shape=torch.Size((part.start, *self.shape[1:]))).nbytes
+        shape = torch.Size((len(part), *self.shape[1:]))
+        return replace(self, offset=self.offset + before, shape=shape, scale=scale)
+
     def read(self) -> Tensor:
-        """The values as they lie in the file, on the CPU. Raises ValueError where the file ends too early, OSError."""
+        """The values as they lie in the file, unscaled, on the CPU. Raises ValueError if it ends too early, OSError."""
         with self.path.open("rb") as file:
             return self.read_from(file.fileno())
 
