@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
+from annotated_types import MaxLen
 from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -177,18 +178,40 @@ def _integral(value: Any) -> Any:
 
 
 def _nested(model: type[Fields], values: dict[str, Any], name: str, written: str, problems: list[Problem]) -> bool:
-    """Read the object `values[name]` in place, as the shape most like it. True when it is wrong."""
-    shapes = [m for m in members(model.model_fields[name].annotation) if isinstance(m, type) and issubclass(m, Fields)]
-    given = values[name]
-    if not shapes or not isinstance(given, Mapping):
-        return False
+    """Read the object, or the list of objects, `values[name]` in place. True when it is wrong."""
+    field, given, before = model.model_fields[name], values[name], len(problems)
+    if isinstance(given, Mapping):
+        if shapes := _shapes(members(field.annotation)):
+            values[name] = _object(shapes, given, written, problems)
+    elif isinstance(given, list | tuple):
+        shapes = _shapes(part for member in members(field.annotation) for part in get_args(member))
+        if shapes and len(given) <= _most(field):
+            items = (_object(shapes, item, f"{written}[{index}]", problems) for index, item in enumerate(given))
+            values[name] = tuple(items)
+    return len(problems) > before
+
+
+def _shapes(annotations: Iterable[Any]) -> list[type[Fields]]:
+    """Those of the annotations that are objects of ours."""
+    return [each for each in annotations if isinstance(each, type) and issubclass(each, Fields)]
+
+
+def _most(field: FieldInfo) -> int:
+    """How many parts a list may have. A longer one is left to the field's own check."""
+    return next((bound.max_length for bound in field.metadata if isinstance(bound, MaxLen)), 0)
+
+
+def _object(shapes: list[type[Fields]], given: object, written: str, problems: list[Problem]) -> Fields | None:
+    """`given` as the shape most like it; None when it is wrong."""
+    if not isinstance(given, Mapping):
+        problems.append(Problem(written, f"must be an object, not {kind(given)}"))
+        return None
     shape = max(shapes, key=lambda s: _likeness(s, given))
     try:
-        values[name] = read(shape, given, lambda key: _of_another_shape(key, shape, shapes, given))
+        return read(shape, given, lambda key: _of_another_shape(key, shape, shapes, given))
     except InvalidInput as error:
         problems += [Problem(f"{written}.{p.field}", p.text) for p in error.problems]
-        return True
-    return False
+    return None
 
 
 def _shared(shape: type[Fields], given: Mapping[Any, Any]) -> list[str]:

@@ -10,14 +10,25 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, field_validator
 
-from engine.jobs.fields import MAX_SEED, Clash
+from engine.jobs.fields import MAX_SEED, Clash, Fields, wrong
 from engine.jobs.model_field import ModelField
 from engine.jobs.source_fields import checked_address
 from engine.jobs.upscale_fields import UpscaleFields
+from engine.jobs.wording import brief
 
 WAN_STEP = 16
+MAX_EDGE = 4096
+MOST_PROMPT = 50_000  # characters: far more than the 512 tokens that are read, for what is too long is cut, not refused
+MOST_LORAS = 8
 
 _SIZE = re.compile(r"(\d{1,5}) ?[*x×] ?(\d{1,5})")
+
+
+class LoraField(Fields):
+    """A LoRA and how strongly it is applied."""
+
+    name: str = Field(min_length=1, max_length=200, description="catalog name or published file name")
+    strength: float = Field(1.0, ge=-4, le=4, description="1 is as trained, 0 is not at all")
 
 
 class GenerateFields(ModelField):
@@ -29,11 +40,11 @@ class GenerateFields(ModelField):
         description="text, image or video to video",
     )
     prompt: str = Field(
-        "", max_length=20_000, description="required for t2v; counted in tokens: what is over 512 is cut, and said"
+        "", max_length=MOST_PROMPT, description="required for t2v; counted in tokens: what is over 512 is cut, and said"
     )
     negative_prompt: str | None = Field(
         None,
-        max_length=20_000,
+        max_length=MOST_PROMPT,
         json_schema_extra={"x-default": "the model's own"},
         description='`""` means none',
     )
@@ -41,14 +52,14 @@ class GenerateFields(ModelField):
         None,
         validation_alias=AliasChoices("image_url"),
         repr=False,
-        description="i2v: the first frame; an address as for `source`",
+        description="i2v: the first frame; an address as for `source`. Alpha is laid on black",
     )
     image_base64: str | None = Field(None, min_length=1, repr=False, description="i2v: the first frame itself")
     video: str | None = Field(
         None,
         validation_alias=AliasChoices("video_url"),
         repr=False,
-        description="v2v: the video to begin from; an address as for `source`",
+        description="v2v: the video to begin from, taken at 16 frames a second; an address as for `source`",
     )
     video_base64: str | None = Field(None, min_length=1, repr=False, description="v2v: the video itself")
     frames: int | None = Field(
@@ -56,8 +67,9 @@ class GenerateFields(ModelField):
         ge=1,
         le=1000,
         validation_alias=AliasChoices("num_frames", "length", "frame_num"),
-        json_schema_extra={"x-default": "81"},
-        description="the model makes 4n+1; what is too much is cut, so that you get exactly this",
+        json_schema_extra={"x-default": "81; v2v: what the video has, at most 81"},
+        description="the model makes 4n+1; what is too much is cut, so that you get exactly this. One frame is written "
+        "as png unless `output_format` says otherwise; more than 81 are made in windows that overlap",
     )
     duration: float | None = Field(
         None,
@@ -72,15 +84,15 @@ class GenerateFields(ModelField):
     width: int | None = Field(
         None,
         ge=WAN_STEP,
-        le=4096,
+        le=MAX_EDGE,
         multiple_of=WAN_STEP,
         json_schema_extra={"x-default": "832, or 1280 for 720P models", "x-rule": "a multiple of 16 up to 4096"},
-        description="together with `height`; i2v keeps the image's aspect at this area",
+        description="together with `height`; i2v and v2v keep the source's aspect at this area",
     )
     height: int | None = Field(
         None,
         ge=WAN_STEP,
-        le=4096,
+        le=MAX_EDGE,
         multiple_of=WAN_STEP,
         json_schema_extra={"x-default": "480, or 720 for 720P models", "x-rule": "a multiple of 16 up to 4096"},
         description="together with `width`",
@@ -91,21 +103,22 @@ class GenerateFields(ModelField):
         description="instead of `width` and `height`",
     )
     fit: Literal["keep", "crop", "pad"] = Field(
-        "keep", description="i2v: `keep` the image's aspect, or `crop` or `pad` it to exactly the size"
+        "keep", description="i2v, v2v: `keep` the source's aspect, or `crop` or `pad` it to exactly the size"
     )
     steps: int | None = Field(
         None,
         ge=1,
         le=100,
         validation_alias=AliasChoices("num_inference_steps", "sample_steps"),
-        json_schema_extra={"x-default": "50 (i2v 40)"},
+        json_schema_extra={"x-default": "50 (i2v 40), or what a LoRA is made for"},
         description="denoising steps",
     )
-    guidance: float = Field(
-        5.0,
+    guidance: float | None = Field(
+        None,
         ge=1,
         le=20,
         validation_alias=AliasChoices("guidance_scale", "cfg", "sample_guide_scale"),
+        json_schema_extra={"x-default": "5, or what a LoRA is made for"},
         description="how closely the prompt is followed; 1 turns guidance off and halves the work",
     )
     shift: float | None = Field(
@@ -121,17 +134,37 @@ class GenerateFields(ModelField):
     )
     seed: int = Field(-1, ge=-1, le=MAX_SEED, description="-1 draws one; the seed used is always reported")
     strength: float = Field(0.8, ge=0, le=1, description="v2v: share of the schedule that is run")
+    loras: tuple[LoraField, ...] = Field(
+        (),
+        max_length=MOST_LORAS,
+        json_schema_extra={"x-rule": f'a list of at most {MOST_LORAS} objects `{{"name", "strength"}}`, -4 to 4'},
+        description="LoRA files of this worker, merged for this job; `info` lists them. `strength` is 1 unless given",
+    )
     upscale: UpscaleFields | None = Field(
         None, description="the fields of Upscale: the result is enlarged in the same job"
     )
 
     _check_addresses = field_validator("image", "video", mode="before")(checked_address)
 
+    @field_validator("width", "height", mode="before")
+    @classmethod
+    def _edge(cls, value: object) -> object:
+        if isinstance(value, int) and WAN_STEP <= value <= MAX_EDGE and value % WAN_STEP:
+            raise wrong(f"must be a multiple of {WAN_STEP} up to {MAX_EDGE}, not {value}: {_neighbours(value)} are")
+        return value
+
     @field_validator("size")
     @classmethod
     def _size(cls, value: str | None) -> str | None:
-        if value is not None and not (_SIZE.fullmatch(value) and all(_edge_fits(edge) for edge in _edges(value))):
+        if value is None:
+            return None
+        edges = _edges(value) if _SIZE.fullmatch(value) else ()
+        if not edges or not all(WAN_STEP <= edge <= MAX_EDGE for edge in edges):
             raise ValueError
+        for edge in edges:
+            if edge % WAN_STEP:
+                text = f"must be multiples of {WAN_STEP} up to {MAX_EDGE}, which {edge} is not: {_neighbours(edge)} are"
+                raise wrong(text)
         return value
 
     @property
@@ -158,6 +191,8 @@ class GenerateFields(ModelField):
             yield Clash(("prompt", "task"), "is required to make a video from text")
         if self.frames is not None and self.duration is not None:
             yield Clash(("duration", "frames"), "is given besides {frames}: give one of them")
+        for name in {lora.name for lora in self.loras if sum(lora.name == other.name for other in self.loras) > 1}:
+            yield Clash(("loras",), f"names `{brief(name)}` more than once")
 
     def _source_clashes(self) -> Iterator[Clash]:
         images = [name for name in ("image", "image_base64") if getattr(self, name) is not None]
@@ -189,5 +224,7 @@ def _edges(size: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _edge_fits(edge: int) -> bool:
-    return WAN_STEP <= edge <= 4096 and edge % WAN_STEP == 0
+def _neighbours(edge: int) -> str:
+    """The two nearest edges that the model can make."""
+    below = edge // WAN_STEP * WAN_STEP
+    return f"{below} and {below + WAN_STEP}"

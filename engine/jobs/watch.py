@@ -1,4 +1,4 @@
-"""What a model at work is watched by: the job's token may stop it, and the job's progress is told its phases and steps."""
+"""What a model at work is watched by: the job's token may stop it, the job's progress is told its phases and steps."""
 
 from engine.jobs.cancel import CancelToken
 from engine.jobs.progress import Progress

@@ -411,8 +411,74 @@ def test_a_size_is_written_in_two_ways() -> None:
     assert generate(prompt="a cat", size="1280x720").dims == (1280, 720)
     assert generate(prompt="a cat", width=832, height=480).dims == (832, 480)
     assert generate(prompt="a cat").dims is None
-    assert "multiples of 16" in refused(prompt="a cat", size="830*480")["size"]
-    assert refused(prompt="a cat", width=830, height=480)["width"] == "must be a multiple of 16 up to 4096, not 830"
+
+
+def test_an_edge_that_is_no_multiple_of_16_is_told_its_neighbours() -> None:
+    told = refused(prompt="a cat", width=830, height=490)
+    assert told == {
+        "width": "must be a multiple of 16 up to 4096, not 830: 816 and 832 are",
+        "height": "must be a multiple of 16 up to 4096, not 490: 480 and 496 are",
+    }
+    size = refused(prompt="a cat", size="830*480")["size"]
+    assert size == "must be multiples of 16 up to 4096, which 830 is not: 816 and 832 are"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"frames": 0}, "from 1 to 1000"),
+        ({"frames": 100_000}, "from 1 to 1000, not 100000"),
+        ({"width": 7680, "height": 4320}, "a multiple of 16 up to 4096, not 7680"),
+        ({"size": "7680*4320"}, "multiples of 16 up to 4096"),
+        ({"size": "8*8"}, "multiples of 16 up to 4096"),
+        ({"guidance": 0.5}, "from 1 to 20, not 0.5"),
+        ({"guidance": 30}, "from 1 to 20, not 30"),
+        ({"strength": 1.5}, "from 0 to 1, not 1.5"),
+        ({"steps": 0}, "from 1 to 100, not 0"),
+        ({"duration": 0}, "above 0"),
+        ({"prompt": "a" * 50_001}, "at most 50000 characters"),
+    ],
+    ids=str,
+)
+def test_what_no_video_can_be_made_of_is_told_what_would_be_right(fields: dict[str, Any], told: str) -> None:
+    assert told in refused(**{"prompt": "a cat", **fields})[next(iter(fields))]
+
+
+@pytest.mark.parametrize("prompt", ["word " * 5000, "a cat 🐈 кошка 猫 قطة", "&amp;amp; \u200d"])
+def test_prompts_of_any_length_and_script_are_taken(prompt: str) -> None:
+    assert generate(prompt=prompt).prompt == prompt
+
+
+def test_the_smallest_and_the_largest_size_are_taken() -> None:
+    assert generate(prompt="a cat", width=16, height=16).dims == (16, 16)
+    assert generate(prompt="a cat", size="4096*4096").dims == (4096, 4096)
+
+
+def test_loras_are_named_with_a_strength() -> None:
+    request = generate(prompt="a cat", loras=[{"name": "fast"}, {"name": "film", "strength": -0.5}])
+    assert [(lora.name, lora.strength) for lora in request.loras] == [("fast", 1.0), ("film", -0.5)]
+    assert len(generate(prompt="a cat", loras=[{"name": f"lora-{n}"} for n in range(8)]).loras) == 8
+    assert generate(prompt="a cat", loras=[]).loras == ()
+
+
+@pytest.mark.parametrize(
+    ("loras", "told"),
+    [
+        ([{"strength": 1}], {"loras[0].name": "is required"}),
+        ([{"name": "a"}, {"name": "b", "strenght": 1}], {"loras[1].strenght": "did you mean `strength`?"}),
+        ([{"name": "a", "strength": 5}], {"loras[0].strength": "from -4 to 4, not 5"}),
+        (["a"], {"loras[0]": "must be an object, not a text of 1 characters"}),
+        ([{"name": "a"}, {"name": "a"}], {"loras": "names `a` more than once"}),
+        ([{"name": f"lora-{n}"} for n in range(9)], {"loras": "at most 8 objects"}),
+        ({"name": "a"}, {"loras": "a list of at most 8"}),
+        ("a", {"loras": "a list of at most 8"}),
+    ],
+    ids=str,
+)
+def test_loras_that_are_wrong_are_told_which(loras: Any, told: dict[str, str]) -> None:
+    found = refused(prompt="a cat", loras=loras)
+    assert found.keys() == told.keys()
+    assert all(text in found[field] for field, text in told.items())
 
 
 def test_the_result_may_be_enlarged_in_the_same_job() -> None:

@@ -35,6 +35,7 @@ GOOD: list[dict[str, Any]] = [
     {"prompt": "a cat", "num_frames": 64, "cfg": 7.5, "upscale": {"outscale": 2}},
     {"task": "i2v", "image_url": CLIP, "size": "832*480"},
     {"action": "estimate", "prompt": "a cat"},
+    {"prompt": "a cat", "loras": [{"name": "fast"}, {"name": "film", "strength": 0.5}]},
     {"action": "info"},
     {"action": "warm", "model_id": "bundled"},
     {"action": "offload"},
@@ -51,6 +52,8 @@ BAD: list[dict[str, Any]] = [
     {"source": CLIP, "destination": {"bucket": "s3://b", "put_url": "https://a/b"}},
     {"source": CLIP, "steps": 5},
     {"prompt": "a cat", "width": 830, "height": 480},
+    {"prompt": "a cat", "loras": [{"strength": 1}]},
+    {"prompt": "a cat", "loras": ["fast"]},
     {"action": "information"},
     {"action": "info", "source": CLIP},
 ]
