@@ -3,23 +3,14 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
+from engine.models.handles import HasShape, T
 from engine.models.seedvr2.config import HEAD, INPUTS, PATCH, DiTConfig
 
 _PREFIX = "model.diffusion_model."
 _ROTARY = re.compile(r"blocks\.\d+\.attn\.rope\.rope\.freqs")
 _ROTARY_LENGTH = {"3b": 21, "7b": 10}
-
-
-class HasShape(Protocol):
-    """A tensor, or the handle of one that has not been read."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-
-T = TypeVar("T", bound=HasShape)
 
 
 @dataclass(frozen=True, slots=True)
