@@ -17,6 +17,7 @@ from tests.parity import (  # noqa: F401  # register kinds
     seedvr2_pipe,
     seedvr2_vae,
     wan_solvers,
+    wan_text,
 )
 from tests.parity.rows import CannotCheck, Row, check_for
 
