@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.models.seedvr2.causal import CausalConv, Clip, StridedConv
+from engine.models.causal import Clip
+from engine.models.seedvr2.causal import CausalConv, StridedConv
 from engine.models.seedvr2.norm import FrameNorm, activated
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.models.layers import linear_float32
 from engine.models.seedvr2.attention import WindowAttention
 from engine.models.seedvr2.config import INPUTS, OUTPUTS, PATCH, DiTConfig
 from engine.models.seedvr2.footprint import CHUNK_TOKENS, CHUNK_TOKENS_CPU
@@ -25,7 +26,6 @@ from engine.models.seedvr2.layers import (
     TimeEmbedding,
     add_gated_,
     by_part,
-    linear_float32,
     modulated,
 )
 from engine.models.seedvr2.layout import Layout, layouts

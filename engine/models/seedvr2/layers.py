@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.models.layers import gelu_, linear_float32
+
 EPS = 1e-5
 _TIMES = 256  # sines and cosines of the timestep
 
@@ -76,8 +78,7 @@ class GeluMLP(nn.Module):
         self.proj_out = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:  # (..., D) -> (..., D)
-        h = torch.ops.aten.gelu_(self.proj_in(x), approximate="tanh")
-        out: Tensor = self.proj_out(h)
+        out: Tensor = self.proj_out(gelu_(self.proj_in(x)))
         return out
 
 
@@ -102,14 +103,6 @@ class TimeEmbedding(nn.Module):
 def by_part(embedding: Tensor) -> Tensor:
     """(6 D,) -> (2, 3, D): attention and feed-forward; shift, scale and gate."""
     return embedding.view(-1, 2, 3).permute(1, 2, 0)
-
-
-def linear_float32(linear: nn.Module, x: Tensor) -> Tensor:
-    """A linear layer in float32 whatever its weights are stored in, for what runs once."""
-    if isinstance(linear, nn.Linear):
-        return F.linear(x.float(), linear.weight.float(), linear.bias.float())
-    out: Tensor = linear(x.float())
-    return out
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:

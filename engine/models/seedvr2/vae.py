@@ -6,26 +6,20 @@ layers, which holds two frames of history for every convolution instead. The res
 Names in the state dict are the published ones; `prepare` folds the weights once they are in.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from engine.models.causal import Clip, Layer
 from engine.models.seedvr2.blocks import Downsampler, HalfSize, MidBlock, Output, PointConv, ResnetBlock
-from engine.models.seedvr2.causal import CausalConv, Clip, Layer
+from engine.models.seedvr2.causal import CausalConv
 from engine.models.seedvr2.norm import FrameNorm
 from engine.models.seedvr2.upsample import DoublingUpsampler, Upsampler
 from engine.models.seedvr2.vae_config import SPATIAL, TEMPORAL, VAEConfig
-
-Check = Callable[[], None]
-Frames = Iterator[tuple[Tensor, bool]]  # (B, C, H, W) each, and whether it is the clip's last
-Stage = tuple[int, Sequence[Layer]]  # how many frames go through these layers at a time
-
-
-def unchecked() -> None:
-    """The `check` of somebody who never wants to break off."""
+from engine.models.streams import Check as Check
+from engine.models.streams import Frames, Stage, through, unchecked
 
 
 class Encoder(nn.Module):
@@ -142,45 +136,11 @@ class VideoVAE(nn.Module):
 
     def _through(self, half: Encoder | Decoder, x: Tensor, slice_latents: int, y: Tensor, check: Check) -> Tensor:
         """Fill y with what `half` makes of the frames of x."""
-        clip = Clip()
-        frames = self._frames(x)
-        for size, layers in half.stages(slice_latents or TEMPORAL * x.shape[2]):
-            frames = _stage(frames, size, layers, clip, check)
-        for at, (frame, _) in enumerate(frames):
+        stages = half.stages(slice_latents or TEMPORAL * x.shape[2])
+        for at, (frame, _) in enumerate(through(stages, self._frames(x), Clip(), check)):
             y[:, :, at] = frame
         return y
 
     def _frames(self, x: Tensor) -> Frames:
         for at, frame in enumerate(x.unbind(2)):
             yield frame.to(self.dtype).contiguous(memory_format=torch.channels_last), at == x.shape[2] - 1
-
-
-def _stage(source: Frames, size: int, layers: Sequence[Layer], clip: Clip, check: Check) -> Frames:
-    """What the layers make of the clip's first frame and `size` more, then of `size` at a time, when asked for it."""
-    first = True
-    while taken := [*islice(source, size + first)]:
-        last = taken[-1][1]
-        frames = [frame for frame, _ in taken]
-        del taken
-        frames = _layers(layers, frames, first, clip, last, check)
-        while frames:
-            yield frames.pop(0), last and not frames
-        first = False
-
-
-def _layers(
-    layers: Sequence[Layer], frames: list[Tensor], first: bool, clip: Clip, last: bool, check: Check
-) -> list[Tensor]:
-    """Breadth first: all frames go through a layer before any goes through the next. `frames` is used up."""
-    for layer in layers:
-        done: list[Tensor] = []
-        count = 1 if first else 2
-        while frames:
-            check()
-            some = frames[:count]
-            del frames[:count]
-            done.extend(layer(some, clip, last and not frames))
-            del some
-            count = 2
-        frames = done
-    return frames
