@@ -94,9 +94,14 @@ class CLIPVision(nn.Module):
     def layers(self) -> list[Block]:
         return cast("list[Block]", list(self.transformer))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self.cls_embedding.dtype
+
     def forward(self, pixels: Tensor) -> Tensor:
-        """Of `clip_pixels`, (B, 3, 224, 224) -> features (B, 257, D), in the dtype of the weights."""
-        patches = self.patch_embedding(pixels.to(self.cls_embedding.dtype)).flatten(2).transpose(1, 2)
+        """Of `clip_pixels`, (B, 3, 224, 224) -> features (B, 257, D), in the network's dtype."""
+        patches = self.patch_embedding(pixels.to(self.dtype)).flatten(2).transpose(1, 2)
         x = torch.cat((self.cls_embedding.expand(patches.shape[0], -1, -1), patches), dim=1)
         x = self.pre_norm(x.add_(self.pos_embedding))
         for block in self.layers:
