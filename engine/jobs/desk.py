@@ -73,12 +73,12 @@ class Desk:
             self.settings,
         )
 
-    def fetch(self, request: UpscaleRequest, folder: Path, check: Check, progress: Progress) -> Fetched:
-        """The request's source as a file."""
-        if request.source_base64 is not None:
-            return self.fetcher.fetch_base64(request.source_base64, folder)
-        assert request.source is not None  # the contract demands one of the two
-        return self.fetcher.fetch(request.source, folder, check=check, progress=progress)
+    def fetch(self, address: str | None, base64: str | None, folder: Path, check: Check, progress: Progress) -> Fetched:
+        """A source as a file, by whichever of the two it was given."""
+        if base64 is not None:
+            return self.fetcher.fetch_base64(base64, folder)
+        assert address is not None  # the contract demands one of the two
+        return self.fetcher.fetch(address, folder, check=check, progress=progress)
 
     def model(self, name: str | None, task: Task = "upscale") -> Model:
         """The model a job means. Raises UnknownModel, ModelNotBaked, InvalidInput."""

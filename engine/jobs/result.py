@@ -1,6 +1,6 @@
 """The reply's shape: facts of the source, of the result and of how it came about, as the contract names them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC
 from functools import cache
@@ -106,7 +106,7 @@ def metrics(desk: Desk, clock: Clock, frames: int, seconds: Mapping[str, float])
     return facts
 
 
-def warnings(notes: list[Note]) -> list[Reply]:
+def warnings(notes: Iterable[Note]) -> list[Reply]:
     """Each note once, in order."""
     return [asdict(note) for note in dict.fromkeys(notes)]
 

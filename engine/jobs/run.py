@@ -1,44 +1,33 @@
 """The whole story of a job: parse, find where the result goes, fetch, look, plan, process, verify, deliver, reply."""
 
-import json
-import logging
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
-from engine.errors import Internal, JobError, NoDestination
-from engine.frames import Frame
 from engine.jobs import result, services
 from engine.jobs.cancel import CancelToken
 from engine.jobs.clock import Clock
 from engine.jobs.desk import Desk
-from engine.jobs.outputs import IMAGES
-from engine.jobs.plan import Outline, demand_possible, outline
+from engine.jobs.job import Job, deliver, find_place, inline_place
+from engine.jobs.outputs import OutputFields
+from engine.jobs.plan import demand_possible, outline
+from engine.jobs.process import Made, Tally, write
 from engine.jobs.progress import Progress, Sink
 from engine.jobs.requests import GenerateRequest, InfoRequest, OffloadRequest, UpscaleRequest, WarmRequest, parse
 from engine.jobs.result import Reply
 from engine.jobs.scratch import require_room, scratch_dir
 from engine.jobs.watch import JobWatch
 from engine.media.decode import open_media
-from engine.media.encode import create
 from engine.media.probe import probe
-from engine.media.verify import OutputInfo, verify
-from engine.notes import Note
-from engine.pipelines.upscaler import Upscaler
-from engine.storage.destinations import InlinePlace, Place
-
-O = TypeVar("O")  # noqa: E741 - the options of a family of models
-log = logging.getLogger(__name__)
 
 
 def run(job: dict[str, Any], desk: Desk, token: CancelToken, sink: Sink) -> Reply:
     """Carry one job to its reply. Raises JobError for what its caller can act on."""
+    job_id = str(job.get("id") or "job")
     match parse(job):
         case UpscaleRequest() as request:
-            return upscale(request, str(job.get("id") or "job"), desk, token, Progress(sink))
+            with _begun(request, job_id, desk, token, Progress(sink)) as work:
+                return upscale(request, work)
         case GenerateRequest() as request:
             return services.generate(request, desk)
         case InfoRequest():
@@ -49,24 +38,33 @@ def run(job: dict[str, Any], desk: Desk, token: CancelToken, sink: Sink) -> Repl
             return services.offload(desk)
 
 
-def upscale(request: UpscaleRequest, job_id: str, desk: Desk, token: CancelToken, progress: Progress) -> Reply:
-    """A video or an image in, restored and enlarged out; or, for a dry run, what that would take."""
+@contextmanager
+def _begun(request: OutputFields, job_id: str, desk: Desk, token: CancelToken, progress: Progress) -> Iterator[Job]:
+    """A job with its clocks running and a folder of its own."""
     clock = Clock(progress)
     token.limit(request.timeout_s)
-    with scratch_dir(desk.settings.scratch_dir) as scratch, ExitStack() as stack:
+    with scratch_dir(desk.settings.scratch_dir) as scratch:
+        yield Job(job_id, desk, token, progress, clock, scratch)
+
+
+def upscale(request: UpscaleRequest, job: Job) -> Reply:
+    """A video or an image in, restored and enlarged out; or, for a dry run, what that would take."""
+    desk, clock, token, progress = job.desk, job.clock, job.token, job.progress
+    with ExitStack() as stack:
         with clock("preflight"):
             model = desk.model(request.model)
             family = desk.family(model)
             demand_possible(request)
             request, remarks = family.settle(request)
-            place = None if request.dry_run else _place(request, desk)
+            likely = request.output_format or ("mp4" if request.media == "video" else "png")
+            place = None if request.dry_run else find_place(request, desk, likely)
         with clock("download"):
-            source = desk.fetch(request, scratch, token.check, progress.part)
+            source = desk.fetch(request.source, request.source_base64, job.scratch, token.check, progress.part)
         with clock("probe"):
             info = probe(source.path, desk.ceilings)
             plan = outline(request, model, info, source.name, desk.settings.max_output_pixels)
-            place = place or _inline(request, plan)
-            require_room(scratch, plan.least_bytes)
+            place = place or inline_place(request, plan)
+            require_room(job.scratch, plan.least_bytes)
         if request.dry_run:
             with clock("estimate"):
                 expected = desk.estimate(model, request, plan)
@@ -76,126 +74,17 @@ def upscale(request: UpscaleRequest, job_id: str, desk: Desk, token: CancelToken
         with clock("load"):
             upscaler = stack.enter_context(desk.upscaler(model, request.denoise_strength))
             options = family.options(request, plan.frames, desk.residency.free_bytes())
-        with clock("process"):
-            made = _process(request, source.path, plan, upscaler, options, scratch, token, progress)
-        with clock("upload"):
-            delivered = desk.deliverer.deliver(
-                made.path,
-                place,
-                job_id=job_id,
-                filename=plan.filename,
-                content_type=made.info.content_type,
-                expires_s=request.url_expires_s or desk.settings.url_expires_s,
-                check=token.check,
-                progress=progress.part,
-            )
-    facts = {
-        "output": result.output_facts(made.info, delivered, plan.filename),
-        **result.links(delivered),
-        "plan": made.plan,
-        "stages": clock.stages,
-        "metrics": result.metrics(desk, clock, made.info.frames, upscaler.seconds),
-        "warnings": result.warnings([*remarks, *plan.notes, *made.notes]),
-    }
-    desk.jobs_done += 1
-    reply = result.upscale_reply(request, model, plan, facts)
-    _leave_record(reply, place, job_id, desk)
-    return reply
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A finished file on this machine, verified, and how it came about."""
-
-    path: Path
-    info: OutputInfo
-    plan: Reply
-    notes: tuple[Note, ...]
-
-
-def _process(
-    request: UpscaleRequest,
-    source: Path,
-    plan: Outline,
-    upscaler: Upscaler[O],
-    options: O,
-    scratch: Path,
-    token: CancelToken,
-    progress: Progress,
-) -> Made:
-    """Stream the frames from the decoder's thread through the model to the encoder's, then prove the file."""
-    path = scratch / f"result.{plan.filename.rpartition('.')[2]}"
-    with (
-        open_media(source, plan.info, plan.clip, allow_partial=request.allow_partial) as reader,
-        create(path, plan.spec, (source, plan.info, plan.clip)) as writer,
-    ):
-        tally = Tally(reader.frames(), plan.info.fps)
-        done = 0
-        for frame in upscaler(tally, reader.raster, plan.target, options, JobWatch(token, progress, plan.frames)):
-            token.check()
-            writer.write(frame)
-            done += 1
-            progress.frames(done, plan.frames)
-    if done != tally.count:
-        raise Internal(f"{tally.count} frames went in and {done} came out")
-    tracks = writer.audio_tracks  # what it could not take, it has told in its warnings
-    out = verify(path, plan.spec, frames=tally.count, duration=tally.duration, audio_tracks=tracks)
-    return Made(path, out, upscaler.plan.as_reply(), (*reader.warnings, *writer.warnings, *upscaler.notes))
-
-
-class Tally:
-    """Passes frames on and remembers how many there were and how long they last."""
-
-    def __init__(self, frames: Iterable[Frame], fps: Fraction) -> None:
-        self._frames = frames
-        self._fps = fps
-        self._first: Fraction | None = None
-        self._end = Fraction(0)
-        self.count = 0
-
-    def __iter__(self) -> Iterator[Frame]:
-        for frame in self._frames:
-            self._first = frame.time if self._first is None else self._first
-            self._end = frame.time + (frame.duration or (1 / self._fps if self._fps else 0))
-            self.count += 1
-            yield frame
-
-    @property
-    def duration(self) -> Fraction:
-        """Seconds from the first frame's begin to the last one's end."""
-        return self._end - (self._first or 0)
-
-
-def _place(request: UpscaleRequest, desk: Desk) -> Place | None:
-    """Where the result goes, checked before anything is spent on it; None when nobody has said."""
-    place = desk.place(request)
-    if place is not None:
-        desk.deliverer.check(place)
-    elif (request.output_format or ("mp4" if request.media == "video" else "png")) not in IMAGES:
-        raise _nowhere()
-    return place
-
-
-def _inline(request: UpscaleRequest, plan: Outline) -> Place:
-    """The reply itself, for a picture that nobody has said a place for. Raises NoDestination for anything else."""
-    if plan.spec.container in IMAGES or request.dry_run:
-        return InlinePlace()
-    raise _nowhere()
-
-
-def _nowhere() -> NoDestination:
-    return NoDestination(
-        "the result has nowhere to go: neither this job nor this endpoint names a place",
-        hint="set BUCKET_URL on the endpoint, or give `destination` (or `s3Config` beside `input`)",
-        field="destination",
-    )
-
-
-def _leave_record(reply: Reply, place: Place, job_id: str, desk: Desk) -> None:
-    """Lay the reply beside the result, so that an answer lost on its way can be found again."""
-    try:
-        desk.deliverer.deliver_json(json.dumps(reply, allow_nan=False).encode(), place, job_id=job_id)
-    except JobError as error:
-        log.warning("result.json was not delivered: %s", error.message)
-        note = Note("RECORD_MISSING", "the result was delivered, result.json beside it was not")
-        reply["warnings"] += result.warnings([note])
+        with clock("process"), open_media(source.path, info, plan.clip, allow_partial=request.allow_partial) as reader:
+            given = Tally(reader.frames(), info.fps)
+            frames = upscaler(given, reader.raster, plan.target, options, JobWatch(token, progress, plan.frames))
+            file = write(frames, plan, (source.path, info, plan.clip), job.scratch, token, progress)
+            given.demand(file.info.frames)
+        made = Made(
+            file.path,
+            file.info,
+            plan.filename,
+            facts={"plan": upscaler.plan.as_reply()},
+            seconds=upscaler.seconds,
+            notes=(*remarks, *plan.notes, *reader.warnings, *file.notes, *upscaler.notes),
+        )
+        return deliver(job, request, place, made, lambda facts: result.upscale_reply(request, model, plan, facts))
