@@ -26,7 +26,7 @@ def default_negative(files: Iterable[Path], task: str) -> str | None:
         if path.suffix == ".py":
             told |= dict(_assignments(path))
     shared = _text(told.get(_SHARED), {})
-    known = {_SHARED: shared} | {name: shared for name in told}  # each configuration starts as a copy of the shared one
+    known = dict.fromkeys((_SHARED, *told), shared)  # each configuration starts as a copy of the shared one
     for name, value in told.items():
         if name.startswith(task):
             return _text(value, known) or shared
@@ -37,7 +37,7 @@ def _assignments(path: Path) -> Iterator[tuple[str, ast.expr]]:
     """Each configuration's name and the expression that becomes its prompt; none of a file that is no Python."""
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two of expressions beyond reason
+    except (SyntaxError, ValueError):
         return
     for node in tree.body:
         match node:
