@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from engine.catalog import Model
 from engine.errors import InvalidInput, Problem
 from engine.frames import Colour, PixelFormat, Raster
+from engine.jobs.outputs import OutputFields
 from engine.jobs.requests import UpscaleRequest
 from engine.jobs.sizes import Size, target_size
 from engine.jobs.upscale_fields import foreign_fields
@@ -28,6 +29,7 @@ from engine.storage.names import safe_name
 BYTES_PER_PIXEL = 0.02  # a frugal guess of what an encoded pixel takes, to refuse only what cannot fit
 LONGEST_STEM = 60  # characters of the source's name that the result's keeps, so that what follows is not cut off
 HDR_CONTAINERS = ("mp4", "mov", "mkv")
+SQUARE = Fraction(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,8 @@ def outline(request: UpscaleRequest, model: Model, info: MediaInfo, name: str, m
     frames = info.expected_frames(clip)
     if not frames:
         raise InvalidInput([Problem("start" if request.start else "skip_frames", _nothing_left(info))])
-    container = request.output_format or ("png" if info.kind == "image" else "mp4")
-    if frames > 1 and not holds_several_frames(container):
-        text = f"{container} holds one picture and the source has {frames}; ask for png_sequence, webp, gif or mp4"
-        raise InvalidInput([Problem("output_format", text)])
-    codec, pixel, notes = _layout(request, info, container)
+    container = container_of(request, info, frames)
+    codec, pixel, notes = layout(request, info, container)
     size = target_size(
         request,
         info.raster.width,
@@ -68,19 +67,38 @@ def outline(request: UpscaleRequest, model: Model, info: MediaInfo, name: str, m
         even=even_required(container),
         most_pixels=most_pixels,
     )
-    if wrong := size_problems(container, codec, size.width, size.height):
-        raise InvalidInput(wrong)
-    target = target_raster(info.raster, size, pixel)
     aspect = info.sample_aspect_ratio if request.output_dims is None else Fraction(1)
     if aspect != 1 and CONTAINERS[container].kind != "video":
         text = f"the source's pixels are {aspect} as wide as high, and {container} knows only square ones"
         notes.append(Note("ASPECT_RATIO_LOST", f"{text}; `output_dims` gives the size as it should be seen"))
-    spec = OutputSpec(
+    target = target_raster(info.raster, size, pixel)
+    spec = spec_of(request, info, container, codec, target, aspect)
+    filename = file_name(request, container, _filename(request, model, size, name, clip, info))
+    notes = [*info.notes, *_ignored(request, model), *notes, *size.notes]
+    return Outline(info, clip, frames, target, spec, filename, tuple(notes))
+
+
+def container_of(request: OutputFields, info: MediaInfo, frames: int) -> str:
+    """What the result is written as. Raises InvalidInput where that cannot hold so many frames."""
+    container = request.output_format or ("png" if info.kind == "image" else "mp4")
+    if frames > 1 and not holds_several_frames(container):
+        text = f"{container} holds one picture and there are {frames}; ask for png_sequence, webp, gif or mp4"
+        raise InvalidInput([Problem("output_format", text)])
+    return container
+
+
+def spec_of(
+    request: OutputFields, info: MediaInfo, container: str, codec: str, target: Raster, aspect: Fraction = SQUARE
+) -> OutputSpec:
+    """All that the encoder must know. Raises InvalidInput for a size that the codec does not take."""
+    if wrong := size_problems(container, codec, target.width, target.height):
+        raise InvalidInput(wrong)
+    return OutputSpec(
         container=container,
         codec=codec,
-        width=size.width,
-        height=size.height,
-        pixel=pixel,
+        width=target.width,
+        height=target.height,
+        pixel=target.pixel,
         colour=target.colour,
         fps=info.fps,
         time_base=info.time_base,
@@ -89,10 +107,11 @@ def outline(request: UpscaleRequest, model: Model, info: MediaInfo, name: str, m
         preset=request.preset,
         keep_audio=request.audio == "keep",
     )
-    filename = request.filename or _filename(request, model, size, name, clip, info)
-    filename = safe_name(_suffixed(filename.strip(), CONTAINERS[container].extension))
-    notes = [*info.notes, *_ignored(request, model), *notes, *size.notes]
-    return Outline(info, clip, frames, target, spec, filename, tuple(notes))
+
+
+def file_name(request: OutputFields, container: str, otherwise: str) -> str:
+    """The result's name: what was asked for, else a name of our own, with the container's suffix."""
+    return safe_name(_suffixed((request.filename or otherwise).strip(), CONTAINERS[container].extension))
 
 
 def _ignored(request: UpscaleRequest, model: Model) -> list[Note]:
@@ -101,7 +120,7 @@ def _ignored(request: UpscaleRequest, model: Model) -> list[Note]:
     return [Note("FIELD_IGNORED", f"`{name}` means nothing to {model.name}, so it was ignored") for name in given]
 
 
-def demand_possible(request: UpscaleRequest) -> None:
+def demand_possible(request: OutputFields) -> None:
     """Refuse, before a source is fetched, what none could make right. Raises InvalidInput."""
     container = request.output_format or ("mp4" if request.codec else None)
     if container is None:
@@ -124,7 +143,7 @@ def _nothing_left(info: MediaInfo) -> str:
     return f"leaves nothing of a source of {float(info.duration):.2f} s and {info.frames} frames"
 
 
-def _layout(request: UpscaleRequest, info: MediaInfo, container: str) -> tuple[str, PixelFormat, list[Note]]:
+def layout(request: OutputFields, info: MediaInfo, container: str) -> tuple[str, PixelFormat, list[Note]]:
     """Codec and pixel format, and what of the source they cannot hold. Raises InvalidInput."""
     notes = []
     codec: str | None = request.codec
