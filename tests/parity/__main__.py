@@ -18,6 +18,7 @@ from tests.parity import (  # noqa: F401  # register kinds
     seedvr2_vae,
     wan_solvers,
     wan_text,
+    wan_weights,
 )
 from tests.parity.rows import CannotCheck, Row, check_for
 
