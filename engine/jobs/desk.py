@@ -3,21 +3,25 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import eq
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from engine.catalog import FAMILIES as FAMILY_NAMES
 from engine.catalog import Catalog, Model, Task, built_in, locate
 from engine.errors import ModelNotBaked, OutOfMemory
-from engine.jobs.families import FAMILIES, Family, Setup
+from engine.frames import Raster
+from engine.jobs.families import FAMILIES, Family, Setup, UpscalerFamily, WanFamily
 from engine.jobs.outputs import OutputFields, S3Config
 from engine.jobs.plan import Outline
-from engine.jobs.requests import UpscaleRequest
+from engine.jobs.requests import GenerateRequest, UpscaleRequest
 from engine.jobs.scratch import sweep
 from engine.media.info import Ceilings
-from engine.pipelines.upscaler import Estimate, Upscaler
+from engine.pipelines.generator import Generator
+from engine.pipelines.protocol import Estimate, Pipeline
+from engine.pipelines.upscaler import Upscaler
 from engine.residency import MIB, Residency
 from engine.settings import Settings
 from engine.storage.deliver import Deliverer
@@ -43,9 +47,9 @@ class Desk:
     settings: Settings
     fetcher: Fetcher
     deliverer: Deliverer
-    residency: Residency[Loaded, Upscaler[Any]]
+    residency: Residency[Loaded, Pipeline]
     catalog: Catalog = field(default_factory=built_in)
-    families: Mapping[str, Family[Any, Any]] = field(default_factory=lambda: FAMILIES)
+    families: Mapping[str, Family[Any]] = field(default_factory=lambda: FAMILIES)
     jobs_done: int = field(default=0)
 
     @classmethod
@@ -84,33 +88,75 @@ class Desk:
         """The model a job means. Raises UnknownModel, ModelNotBaked, InvalidInput."""
         return self.catalog.resolve(name, self.settings.models, task)
 
-    def family(self, model: Model) -> Family[Any, Any]:
+    def any_model(self, name: str | None) -> Model:
+        """The model of that name, or the worker's first, whatever it does. Raises UnknownModel, ModelNotBaked."""
+        name = name if name is not None else self.settings.models[0]
+        found = self.catalog.find(name)
+        generates = FAMILY_NAMES.get(name.strip().casefold()) == "wan"
+        return self.model(name, found.tasks[0] if found else "t2v" if generates else "upscale")
+
+    def family(self, model: Model) -> Family[Any]:
         """How to deal with the model. Raises ModelNotBaked for a family that is yet to come."""
         if model.family not in self.families:
             raise ModelNotBaked(f"this version of the worker cannot run `{model.name}` yet", field="model")
         return self.families[model.family]
 
+    def upscaling(self, model: Model) -> UpscalerFamily[Any, Any]:
+        """How to ask a model that the catalog says can upscale."""
+        family = self.family(model)
+        assert isinstance(family, UpscalerFamily)
+        return family
+
+    def generating(self, model: Model) -> WanFamily:
+        """How to ask a model that the catalog says can make video."""
+        family = self.family(model)
+        assert isinstance(family, WanFamily)
+        return family
+
     @contextmanager
     def upscaler(self, model: Model, denoise_strength: float = 0.5) -> Iterator[Upscaler[Any]]:
         """The model's pipeline, loaded at most once. Raises ModelNotBaked when its files are not on this machine."""
-        setup = self._setup(model, denoise_strength)
-        key = (model.name, setup.denoise_strength)
+        with self._use(self._setup(model, denoise_strength)) as pipeline:
+            yield cast(Upscaler[Any], pipeline)
+
+    @contextmanager
+    def generator(self, model: Model) -> Iterator[Generator[Any]]:
+        """The same of a model that makes video."""
+        with self._use(self._setup(model)) as pipeline:
+            yield cast(Generator[Any], pipeline)
+
+    def warm(self, model: Model) -> float:
+        """Load a model and run one tiny shape; the seconds that took."""
+        with self._use(self._setup(model)) as pipeline:
+            return pipeline.warm()
+
+    @contextmanager
+    def _use(self, setup: Setup) -> Iterator[Pipeline]:
+        key = (setup.model.name, setup.denoise_strength)
         if not self.residency.holds(key):  # one mix at a time
-            self.residency.offload(lambda other: other[0] == model.name)
+            self.residency.offload(lambda other: other[0] == setup.model.name)
         with self.residency.use(key, lambda: self._load(setup)) as pipeline:
             yield pipeline
 
     def estimate(self, model: Model, request: UpscaleRequest, plan: Outline) -> Estimate:
         """What a settled request would take. Loads the model where its family needs that to know."""
-        family, setup = self.family(model), self._setup(model, request.denoise_strength)
-        loaded = any(name == model.name for name, _ in self.residency.loaded)
-        free = self.residency.free_bytes() - (0 if loaded else family.weight_bytes(setup))
+        family, setup = self.upscaling(model), self._setup(model, request.denoise_strength)
+        free = self.residency.free_bytes() - (0 if self._holds(model) else family.weight_bytes(setup))
         options = family.options(request, plan.frames, max(free, 0))
         return family.estimate(
             setup, plan.info.raster, plan.target, options, lambda: self.upscaler(model, request.denoise_strength)
         )
 
-    def _setup(self, model: Model, denoise_strength: float) -> Setup:
+    def estimate_generation(self, model: Model, request: GenerateRequest, source: Raster | None) -> Estimate:
+        """What a settled request would take. LoRAs, which are merged, change nothing of that."""
+        family, setup = self.generating(model), self._setup(model)
+        free = self.residency.free_bytes() + (family.weight_bytes(setup) if self._holds(model) else 0)
+        return family.estimate(setup, source, family.options(request, (), free))
+
+    def _holds(self, model: Model) -> bool:
+        return any(name == model.name for name, _ in self.residency.loaded)
+
+    def _setup(self, model: Model, denoise_strength: float = 0.5) -> Setup:
         return Setup(
             model,
             locate(model, self.settings.models_dir).paths,
@@ -119,10 +165,9 @@ class Desk:
             denoise_strength if model.mixed else None,
         )
 
-    def _load(self, setup: Setup) -> Upscaler[Any]:
+    def _load(self, setup: Setup) -> Pipeline:
         family = self.family(setup.model)
-        # SeedVR2's negative prompt is published, but only guidance would read it, and one step has none.
-        needed_files = [file for file in setup.model.files if file.role != "negative"]
+        needed_files = [file for file in setup.model.files if file.role not in family.optional]
         if missing := [file.name for file in needed_files if file.name not in setup.paths]:
             raise ModelNotBaked(
                 f"`{setup.model.name}` is offered by this worker, but its image lacks {', '.join(missing)}",
@@ -131,10 +176,10 @@ class Desk:
             )
         needed = family.weight_bytes(setup)
         self._make_room(int(ROOM * needed))
-        pipeline = _loaded(family, setup)
+        pipeline = self._attempt(family, setup)
         if pipeline is None:
             gone, _ = self.residency.offload()
-            pipeline = _loaded(family, setup) if gone else None
+            pipeline = self._attempt(family, setup) if gone else None
         if pipeline is None:
             self.residency.offload()
             free = self.residency.free_bytes() // MIB
@@ -143,6 +188,18 @@ class Desk:
                 hint="choose the model in fp8 or Q4_K_M, or an endpoint with more memory",
             )
         return pipeline
+
+    def _attempt(self, family: Family[Any], setup: Setup) -> Pipeline | None:
+        """The pipeline; None when memory ran out, with what was there of it let go."""
+        from engine.pipelines.devices import is_out_of_memory
+
+        try:
+            pipeline: Pipeline = family.load(replace(setup, free_bytes=self.residency.free_bytes()))
+            return pipeline
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        return None
 
     def _make_room(self, needed: int) -> None:
         """Drop models, the one used longest ago before others, until `needed` bytes are free or none is left."""
@@ -160,22 +217,8 @@ class Desk:
         return named.get(self.settings.dtype) or self.family(model).dtype(model, self.residency.device)
 
     def preload(self) -> None:
-        """Load the default model and run one tiny shape, so that the first job starts warm."""
-        with self.upscaler(self.model(None)) as pipeline:
-            pipeline.warm()
-
-
-def _loaded(family: Family[Any, Any], setup: Setup) -> Upscaler[Any] | None:
-    """The pipeline; None when memory ran out, with what was there of it let go."""
-    from engine.pipelines.devices import is_out_of_memory
-
-    try:
-        pipeline: Upscaler[Any] = family.load(setup)
-        return pipeline
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    return None
+        """Load the first model and run one tiny shape, so that the first job starts warm."""
+        self.warm(self.any_model(None))
 
 
 def _as_given(config: S3Config) -> dict[str, str | None]:

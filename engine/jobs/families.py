@@ -3,7 +3,7 @@ families apart; what it imports of a family, torch among it, is imported when it
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +11,27 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from engine.catalog import Model
 from engine.frames import Raster
-from engine.jobs.requests import UpscaleRequest
+from engine.jobs.requests import GenerateRequest, UpscaleRequest
 from engine.jobs.seedvr2_rules import settled
 from engine.notes import Note
-from engine.pipelines.upscaler import Estimate, Upscaler
+from engine.pipelines.generator import Generator
+from engine.pipelines.protocol import Estimate, Pipeline
+from engine.pipelines.upscaler import Upscaler
 
 if TYPE_CHECKING:
     import torch
 
     from engine.pipelines.esrgan import Esrgan, EsrganOptions
     from engine.pipelines.seedvr2.options import SeedVR2Options
+    from engine.pipelines.wan.options import LoraFile, WanOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
     """A model on this machine: those of its files that are here, by name; the device and the arithmetic it runs in.
 
-    denoise_strength: of a model that is mixed from two checkpoints, else None.
+    denoise_strength: of a model that is mixed from two checkpoints, else None. free_bytes: of the device, when it is
+    loaded.
     """
 
     model: Model
@@ -35,24 +39,33 @@ class Setup:
     device: "torch.device"
     dtype: "torch.dtype"
     denoise_strength: float | None = None
+    free_bytes: int = 0
 
     def file(self, role: str) -> Path | None:
         """The file of that role, None where the model has none or it is not here."""
-        return next((self.paths[f.name] for f in self.model.files if f.role == role and f.name in self.paths), None)
+        return next(iter(self.files.get(role, ())), None)
+
+    @property
+    def files(self) -> Mapping[str, Sequence[Path]]:
+        """The files that are here, by role, in the catalog's order."""
+        found: dict[str, list[Path]] = {}
+        for file in self.model.files:
+            if file.name in self.paths:
+                found.setdefault(file.role, []).append(self.paths[file.name])
+        return found
 
 
 UNPACKED = ("F32", "F16", "BF16")
-P = TypeVar("P", bound=Upscaler[Any])
+P = TypeVar("P", bound=Pipeline)
+U = TypeVar("U", bound=Upscaler[Any])
 O = TypeVar("O")  # noqa: E741
 Use = Callable[[], AbstractContextManager[P]]
 
 
-class Family(ABC, Generic[P, O]):
-    """`P` is the family's pipeline, `O` what that is asked with."""
+class Family(ABC, Generic[P]):
+    """`P` is the family's pipeline. optional: roles of files that it can do without."""
 
-    def settle(self, request: UpscaleRequest) -> tuple[UpscaleRequest, tuple[Note, ...]]:
-        """The request with the values that will be in effect, and what was changed. Raises InvalidInput."""
-        return request, ()
+    optional: frozenset[str] = frozenset()
 
     @abstractmethod
     def dtype(self, model: Model, device: "torch.device") -> "torch.dtype":
@@ -60,28 +73,30 @@ class Family(ABC, Generic[P, O]):
 
     def weight_bytes(self, setup: Setup) -> int:
         """What the model takes in memory, as far as its files tell; one of unknown size counts 16 bits a number."""
-        unknown = {setup.model.files[0].name: 2 * setup.model.parameters}
-        return sum(
-            setup.paths[file.name].stat().st_size
-            if file.name in setup.paths
-            else file.bytes or unknown.get(file.name, 0)
-            for file in setup.model.files
-        )
+        return sum(_file_bytes(setup, role) for role in {file.role for file in setup.model.files})
 
     @abstractmethod
     def load(self, setup: Setup) -> P:
         """The pipeline, all files being here. Raises CheckpointMismatch."""
+
+
+class UpscalerFamily(Family[U], Generic[U, O]):
+    """`O` is what its pipelines are asked with."""
+
+    def settle(self, request: UpscaleRequest) -> tuple[UpscaleRequest, tuple[Note, ...]]:
+        """The request with the values that will be in effect, and what was changed. Raises InvalidInput."""
+        return request, ()
 
     @abstractmethod
     def options(self, request: UpscaleRequest, frames: int, free_bytes: int) -> O:
         """What a settled request asks for. `free_bytes`: of the device, the weights being in."""
 
     @abstractmethod
-    def estimate(self, setup: Setup, source: Raster, target: Raster, options: O, use: Use[P]) -> Estimate:
+    def estimate(self, setup: Setup, source: Raster, target: Raster, options: O, use: Use[U]) -> Estimate:
         """What a call would take. `use` gives the pipeline, loaded if need be, where that is the way to know."""
 
 
-class EsrganFamily(Family["Esrgan", "EsrganOptions"]):
+class EsrganFamily(UpscalerFamily["Esrgan", "EsrganOptions"]):
     """Real-ESRGAN. Its files are small, and speed is known by running: an estimate loads the model."""
 
     def dtype(self, model: Model, device: "torch.device") -> "torch.dtype":
@@ -113,8 +128,11 @@ class EsrganFamily(Family["Esrgan", "EsrganOptions"]):
             return pipeline.estimate(source, target, options)
 
 
-class SeedVR2Family(Family[Upscaler["SeedVR2Options"], "SeedVR2Options"]):
+class SeedVR2Family(UpscalerFamily[Upscaler["SeedVR2Options"], "SeedVR2Options"]):
     """SeedVR2. An estimate reads no weights, nor needs them to be here."""
+
+    # The negative prompt is published, but only guidance would read it, and one step has none.
+    optional = frozenset({"negative"})
 
     def settle(self, request: UpscaleRequest) -> tuple[UpscaleRequest, tuple[Note, ...]]:
         return settled(request)
@@ -180,17 +198,91 @@ class SeedVR2Family(Family[Upscaler["SeedVR2Options"], "SeedVR2Options"]):
         )
 
 
+class WanFamily(Family[Generator["WanOptions"]]):
+    """Wan2.1. Its networks take turns on a device that does not hold them all. An estimate reads no weights.
+
+    Where upstream's negative prompt is not here, the pipeline has one of its own.
+    """
+
+    optional = frozenset({"negative_prompt"})
+
+    def dtype(self, model: Model, device: "torch.device") -> "torch.dtype":
+        from engine.pipelines.devices import restoration_dtype
+
+        return restoration_dtype(device, narrow=False)
+
+    def weight_bytes(self, setup: Setup) -> int:
+        """The largest network: the others may wait on the host while it works."""
+        others = {file.role for file in setup.model.files} - {"dit"}
+        return max(_transformer_bytes(setup), *(_file_bytes(setup, role) for role in others))
+
+    def load(self, setup: Setup) -> Generator["WanOptions"]:
+        from engine.pipelines.wan.load import load_wan
+
+        return load_wan(
+            setup.files, name=setup.model.name, device=setup.device, dtype=setup.dtype, free_bytes=setup.free_bytes
+        )
+
+    def options(self, request: GenerateRequest, loras: "Sequence[LoraFile]", free_bytes: int) -> "WanOptions":
+        """What a settled request asks for. `free_bytes`: of the device, what is loaded there aside."""
+        from engine.pipelines.wan.options import WanOptions
+
+        settled = (request.frames, request.width, request.height, request.steps, request.guidance, request.shift)
+        frames, width, height, steps, guidance, shift = settled
+        assert frames and width and height and steps and guidance and shift
+        return WanOptions(
+            task=request.kind,
+            prompt=request.prompt,
+            negative=request.negative_prompt,
+            frames=frames,
+            width=width,
+            height=height,
+            steps=steps,
+            guidance=guidance,
+            shift=shift,
+            solver=request.solver,
+            seed=request.seed,
+            strength=request.strength,
+            fit=request.fit,
+            loras=tuple(loras),
+            free_bytes=free_bytes,
+        )
+
+    def estimate(self, setup: Setup, source: Raster | None, options: "WanOptions") -> Estimate:
+        """What a call would take, none of the model's networks being on the device."""
+        from engine.pipelines.wan.estimate import estimate
+
+        return estimate(
+            setup.files,
+            setup.model.architecture,
+            options=options,
+            source=source,
+            device=setup.device,
+            dtype=setup.dtype,
+        )
+
+
+def _file_bytes(setup: Setup, role: str) -> int:
+    """Of all files of that role, on the disk or by the catalog."""
+    unknown = {setup.model.files[0].name: 2 * setup.model.parameters}
+    return sum(
+        setup.paths[file.name].stat().st_size if file.name in setup.paths else file.bytes or unknown.get(file.name, 0)
+        for file in setup.model.files
+        if file.role == role
+    )
+
+
 def _transformer_bytes(setup: Setup) -> int:
-    """SeedVR2's transformer in memory: what is stored in 8 bits or fewer stays so, what is wider becomes `dtype`."""
-    network = setup.model.files[0]
+    """The transformer in memory: what is stored in 8 bits or fewer stays so, what is wider becomes `dtype`."""
     if setup.model.precision in UNPACKED:
         return setup.model.parameters * setup.dtype.itemsize
-    if network.name in setup.paths:
-        return setup.paths[network.name].stat().st_size
-    return network.bytes or setup.model.parameters
+    network = setup.model.files[0]
+    if network.name in setup.paths or network.bytes:
+        return _file_bytes(setup, network.role)
+    return setup.model.parameters
 
 
-FAMILIES: Mapping[str, Family[Any, Any]] = {"esrgan": EsrganFamily(), "seedvr2": SeedVR2Family()}
+FAMILIES: Mapping[str, Family[Any]] = {"esrgan": EsrganFamily(), "seedvr2": SeedVR2Family(), "wan": WanFamily()}
 
 
 def _number(value: int | str) -> int | None:

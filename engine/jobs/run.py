@@ -53,7 +53,7 @@ def upscale(request: UpscaleRequest, job: Job) -> Reply:
     with ExitStack() as stack:
         with clock("preflight"):
             model = desk.model(request.model)
-            family = desk.family(model)
+            family = desk.upscaling(model)
             demand_possible(request)
             request, remarks = family.settle(request)
             likely = request.output_format or ("mp4" if request.media == "video" else "png")

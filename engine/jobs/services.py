@@ -9,7 +9,7 @@ from engine.jobs.plan import Outline
 from engine.jobs.requests import GenerateRequest, WarmRequest
 from engine.jobs.result import worker_facts
 from engine.media.outputs import CODECS, CONTAINERS
-from engine.pipelines.upscaler import Estimate
+from engine.pipelines.protocol import Estimate
 from engine.residency import MIB
 
 Reply = dict[str, Any]
@@ -87,9 +87,8 @@ def _loaded(desk: Desk) -> list[str]:
 
 def warm(request: WarmRequest, desk: Desk) -> Reply:
     """Load a model and run one tiny shape."""
-    model = desk.model(request.model)
-    with desk.upscaler(model) as upscaler:
-        seconds = upscaler.warm()
+    model = desk.any_model(request.model)
+    seconds = desk.warm(model)
     return {
         "status": "completed",
         "action": "warm",
