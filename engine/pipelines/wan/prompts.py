@@ -22,6 +22,7 @@ MOST_TOKENS = 512  # with the one that ends a prompt
 SENTINELS = 300  # <extra_id_0> and so on, numbered from the end of the vocabulary backwards
 _END = "</s>"
 _SYMBOLS = ("<pad>", _END, "<s>", "<unk>")
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # sentencepiece's sign for it
 
 
 def clean(text: str) -> str:
@@ -50,6 +51,7 @@ class Tokenizer:
         sentinels = {f"<extra_id_{n}>": count + SENTINELS - 1 - n for n in range(SENTINELS)}
         self._symbols = known | sentinels
         self._end, self._unknown = known[_END], self._pieces.unk_id()
+        self._space = self._pieces.piece_to_id(_SPACE)
         self._symbol = re.compile("(" + "|".join(map(re.escape, self._symbols)) + ")")
         self.size = count + SENTINELS
 
@@ -72,8 +74,10 @@ class Tokenizer:
                 yield from self._words(part)
 
     def _words(self, text: str) -> Iterator[int]:
-        """A space comes before the first word whether it is written or not; sentencepiece adds one in any case."""
-        for unknown, run in groupby(self._pieces.encode(text.removeprefix(" ")), self._is_unknown):
+        """A space comes before the first word even where none is written: sentencepiece adds it, but to no words."""
+        rest = text[1:] if text.startswith((" ", _SPACE)) else text
+        ids = [self._space] if text and not rest else self._pieces.encode(rest)
+        for unknown, run in groupby(ids, self._is_unknown):
             yield from [self._unknown] if unknown else run
 
     def _is_unknown(self, number: int) -> bool:
