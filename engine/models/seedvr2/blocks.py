@@ -5,23 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.models.causal import Clip
+from engine.models.pointwise import PointConv, activated
 from engine.models.seedvr2.causal import CausalConv, StridedConv
-from engine.models.seedvr2.norm import FrameNorm, activated
-
-
-class PointConv(nn.Module):
-    """A 1x1 convolution, published as (O, I, 1, 1, 1)."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, 1, 1, 1))
-        self.bias = nn.Parameter(torch.empty(outputs))
-
-    def prepare(self) -> None:
-        self.weight = nn.Parameter(self.weight.detach().squeeze(4), requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias)
+from engine.models.seedvr2.norm import FrameNorm
 
 
 class ResnetBlock(nn.Module):

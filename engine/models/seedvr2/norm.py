@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 EPS = 1e-6
 
@@ -28,8 +27,3 @@ class FrameNorm(nn.GroupNorm):
         scale = spread.repeat_interleave(repeat, 1) * self.weight.float()
         shift = self.bias.float() - mean.repeat_interleave(repeat, 1) * scale
         return torch.addcmul(shift[..., None, None], x, scale[..., None, None], out=torch.empty_like(x))
-
-
-def activated(norm: FrameNorm, frames: list[Tensor]) -> list[Tensor]:
-    """The frames normalised and through SiLU. `frames` is used up."""
-    return [F.silu(norm(frames.pop(0)), inplace=True) for _ in range(len(frames))]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.models.causal import STILL, Clip, Past, with_sums
-from engine.models.seedvr2.blocks import PointConv
+from engine.models.pointwise import PointConv
 from engine.models.seedvr2.causal import AfterCopies, CausalConv
 from engine.models.subpixel import Patches, fold, spread
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.models.causal import Clip, Layer
-from engine.models.seedvr2.blocks import Downsampler, HalfSize, MidBlock, Output, PointConv, ResnetBlock
+from engine.models.pointwise import PointConv
+from engine.models.seedvr2.blocks import Downsampler, HalfSize, MidBlock, Output, ResnetBlock
 from engine.models.seedvr2.causal import CausalConv
 from engine.models.seedvr2.norm import FrameNorm
 from engine.models.seedvr2.upsample import DoublingUpsampler, Upsampler
