@@ -1,0 +1,30 @@
+"""Sizes of Wan2.1's video autoencoder. No torch, so that an estimate is cheap."""
+
+from dataclasses import dataclass
+
+SPATIAL, TEMPORAL = 8, 4  # pixels to a side of a latent; frames to a latent, but for the first, which is one frame
+COLOURS, LATENT = 3, 16
+
+# Of each of a latent's channels, over what the network was trained on (upstream wan/modules/vae.py).
+MEAN = (
+    *(-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508),
+    *(0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921),
+)
+STD = (
+    *(2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743),
+    *(3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WanVAEConfig:
+    """`width`: channels at full size; two and four times as many at smaller ones."""
+
+    width: int = 96
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"{self.width} channels are none")
+
+
+VAE = WanVAEConfig()  # the only published one
