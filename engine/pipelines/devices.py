@@ -1,9 +1,14 @@
 """What a device is good at, and what running out of its memory looks like."""
 
 import gc
+import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
+R = TypeVar("R")
+PROBE = 2048  # rows of a matrix large enough to keep any device busy
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
 
 
@@ -37,8 +42,29 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
+def unless_out_of_memory(work: Callable[[], R]) -> R | None:
+    """What the work gives, without gradients; None when memory ran out, and then nothing of it is held any more."""
+    try:
+        with torch.inference_mode():
+            return work()
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+    return None
+
+
 def release(device: torch.device) -> None:
     """Give back what failed work held. Call it outside `except`: the traceback keeps tensors alive."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
+    """What the device reaches in one large matrix product, measured in a moment."""
+    a = torch.ones(PROBE, PROBE, device=device, dtype=dtype)
+    with torch.inference_mode():
+        (a @ a)[0, 0].item()  # the first of its kind also chooses a kernel
+        begun = time.perf_counter()
+        (a @ a)[0, 0].item()
+    return 2 * PROBE**3 / (time.perf_counter() - begun)

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from engine.models.esrgan.names import build, recognise, rename
 from engine.models.esrgan.rrdb import RRDBNet
 from engine.models.esrgan.srvgg import SRVGG
 from engine.notes import Note
-from engine.pipelines.devices import is_out_of_memory, release
+from engine.pipelines.devices import release, unless_out_of_memory
 from engine.pipelines.frames import from_rgb, resize, to_rgb
 from engine.pipelines.plans import MIB, Cost, Plan, Ran, choose, ladder
 from engine.pipelines.tiling import enlarge_by_tiles
@@ -115,13 +116,9 @@ class Esrgan:
         for waiting in chunks(frames, plans[0].batch):
             while waiting:
                 watch.check()
-                plan, done = self.plan.plan, None
+                plan = self.plan.plan
                 batch = waiting[: plan.batch]
-                try:
-                    done = self._restore(batch, source, target, plan, options.strength)
-                except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-                    if not is_out_of_memory(error):
-                        raise
+                done = unless_out_of_memory(partial(self._restore, batch, source, target, plan, options.strength))
                 if done is None:
                     release(self.device)
                     self._step_down(plans, options.free_bytes)
@@ -146,17 +143,16 @@ class Esrgan:
     def _restore(
         self, frames: Sequence[Frame], source: Raster, target: Raster, plan: Plan, strength: float
     ) -> list[Frame]:
-        with torch.inference_mode():
-            x = to_rgb(frames, source, self.device, torch.float32)
-            if not target.pixel.alpha and x.shape[1] == 4:
-                x = x[:, :3] * x[:, 3:]  # laid on black: what lies under transparent pixels is anything
-            size = target.height, target.width
-            y = self._enlarge(x, plan)
-            if y.shape[2:] != size or strength < 1:
-                y = resize(y.clamp_(0, 1), *size)  # what overshoots must not spread; from_rgb clamps the rest
-            if strength < 1:
-                y = torch.lerp(resize(x, *size), y, strength)
-            return from_rgb(y, frames, target)
+        x = to_rgb(frames, source, self.device, torch.float32)
+        if not target.pixel.alpha and x.shape[1] == 4:
+            x = x[:, :3] * x[:, 3:]  # laid on black: what lies under transparent pixels is anything
+        size = target.height, target.width
+        y = self._enlarge(x, plan)
+        if y.shape[2:] != size or strength < 1:
+            y = resize(y.clamp_(0, 1), *size)  # what overshoots must not spread; from_rgb clamps the rest
+        if strength < 1:
+            y = torch.lerp(resize(x, *size), y, strength)
+        return from_rgb(y, frames, target)
 
     def _enlarge(self, x: Tensor, plan: Plan) -> Tensor:  # (B, 3|4, H, W) -> (B, 3|4, sH, sW)
         colour = self._by_tiles(x[:, :3], plan)

@@ -1,6 +1,5 @@
 """What a job would take, from a checkpoint's header or its architecture alone: no weights are read."""
 
-import time
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from engine.frames import Raster
 from engine.models.seedvr2.config import DIT_3B, DIT_7B, DiTConfig
 from engine.models.seedvr2.vae import VideoVAE
 from engine.models.seedvr2.vae_config import VAE
+from engine.pipelines.devices import operations_per_second
 from engine.pipelines.plans import Ran
 from engine.pipelines.seedvr2.load import read_checkpoint, remarks
 from engine.pipelines.seedvr2.memory import Footprint, matrix_parameters
@@ -20,7 +20,6 @@ from engine.pipelines.upscaler import Estimate
 # Multiply-adds of the published autoencoder as we run it, both ways, for each pixel of the result.
 FIRST_FRAME, LATER_FRAME = 6.1e6, 9.8e6
 EFFICIENCY = 0.5  # of the rate of a large matrix product that a whole job reaches
-PROBE = 2048
 
 
 def estimate(
@@ -73,13 +72,3 @@ def multiply_adds(config: DiTConfig, frames: int, height: int, width: int) -> fl
     tokens = ((frames - 1) // 4 + 1) * (height // 16) * (width // 16)
     per_token = matrix_parameters(config) * config.layers / (config.layers + config.separate)
     return height * width * (FIRST_FRAME + (frames - 1) * LATER_FRAME) + tokens * per_token
-
-
-def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
-    """What the device reaches in one large matrix product, measured in a moment."""
-    a = torch.ones(PROBE, PROBE, device=device, dtype=dtype)
-    with torch.inference_mode():
-        (a @ a)[0, 0].item()  # the first of its kind also chooses a kernel
-        begun = time.perf_counter()
-        (a @ a)[0, 0].item()
-    return 2 * PROBE**3 / (time.perf_counter() - begun)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from engine.errors import Internal, OutOfMemory
 from engine.frames import RGB24, Frame, Raster
 from engine.notes import Note
-from engine.pipelines.devices import is_out_of_memory, release
+from engine.pipelines.devices import release, unless_out_of_memory
 from engine.pipelines.plans import MIB, Ran
 from engine.pipelines.scenes import Cuts
 from engine.pipelines.seedvr2.batches import Batch, Batches
@@ -105,7 +106,7 @@ class SeedVR2:
         waiting: Waiting | None = None
         done = -job.prepended
         while (batch := batches.take(self.plan.plan.batch, self.plan.plan.overlap)) is not None:
-            y = self._attempt(batch, job, done)
+            y = unless_out_of_memory(partial(self._restore, batch, job, done))
             if y is None:
                 release(self.networks.device)
                 self._step_down(plans, job.options)
@@ -120,16 +121,6 @@ class SeedVR2:
             if batch.last or not overlap:
                 yield from self._finish(waiting, job)
                 waiting = None
-
-    def _attempt(self, batch: Batch[Frame], job: Job, done: int) -> Tensor | None:
-        """The batch restored, (T, 3, H, W); None when memory ran out."""
-        try:
-            with torch.inference_mode():
-                return self._restore(batch, job, done)
-        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-            if not is_out_of_memory(error):
-                raise
-        return None
 
     def _restore(self, batch: Batch[Frame], job: Job, done: int) -> Tensor:
         nets, options, plan = self.networks, job.options, self.plan.plan
@@ -175,11 +166,11 @@ class SeedVR2:
     def _finish(self, waiting: Waiting, job: Job) -> list[Frame]:
         """Frames of the target. Where the GPU has no memory left for that, it is done on the host."""
         with self._phase("color", waiting.begins, len(waiting.frames), job), torch.inference_mode():
-            try:
+            if waiting.y.device.type == "cpu":
                 return finished(waiting.frames, waiting.y, job)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or waiting.y.device.type == "cpu":
-                    raise
+            done = unless_out_of_memory(lambda: finished(waiting.frames, waiting.y, job))
+            if done is not None:
+                return done
             release(self.networks.device)
             self._tell(Note("COLORS_ON_HOST", "memory ran out on the GPU, so colours were corrected on the host"))
             return finished(waiting.frames, waiting.y.cpu(), job)
