@@ -26,7 +26,7 @@ def draw_noise(latents: int, height: int, width: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Denoiser(Generic[C]):
-    """What the network is told at every step. contexts: the prompt's, and the negative prompt's where there is guidance.
+    """What the network is told at every step. contexts: the prompt's, and the negative one's where there is guidance.
 
     guidance: v = v_negative + guidance (v_prompt - v_negative), Ho and Salimans, arXiv:2207.12598. condition:
     (20, T, h, w) of i2v, the mask of given frames and their latents, which the network sees beside x.
