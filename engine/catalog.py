@@ -1,4 +1,4 @@
-"""The models we know, the published files they are made of, and where those lie on this machine.
+"""The models and LoRAs we know, the published files they are made of, and where those lie on this machine.
 
 Reads `catalog.toml` beside it, and files of an operator's own in the same form, with nothing but the standard library,
 because the builder that bakes the files reads it too. What is in a file is `engine.weights`' matter.
@@ -19,10 +19,21 @@ Family = Literal["esrgan", "seedvr2", "wan"]
 DATA = Path(__file__).parent / "data"
 SUFFIXES = (".safetensors", ".gguf", ".pth", ".pt")
 LONGEST_SHOWN = 60
-ROLES = {"seedvr2": {"dit", "vae"}}  # files that no model of a family is without
+# Files that no model of a family or for a task is without, and those that one does without where they are not here.
+ROLES = {"seedvr2": {"dit", "vae"}, "wan": {"dit", "vae", "text_encoder"}, "i2v": {"image_encoder"}}
+OPTIONAL_ROLES = ("negative", "negative_prompt")
 # A job may name a family instead of a model: the first of that family that the worker offers is meant, a published
 # model before our own, which nobody means by another's name.
-FAMILIES = {"seedvr2": "seedvr2", "wan": "wan", "wan2.1": "wan", "real-esrgan": "esrgan", "realesrgan": "esrgan"}
+FAMILIES = {
+    "seedvr2": "seedvr2",
+    "wan": "wan",
+    "wan2.1": "wan",
+    "wan21": "wan",
+    "real-esrgan": "esrgan",
+    "realesrgan": "esrgan",
+}
+# Relatives of Wan2.1's models that services offer and no worker of ours does.
+BEYOND = {"flf2v": "a first and a last frame (FLF2V)", "vace": "VACE", "wan2.2": "Wan2.2", "wan22": "Wan2.2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,11 @@ class File:
     def key(self) -> str:
         """Its name in the catalog, where no two files share one."""
         return f"{self.folder}/{self.name}" if self.folder else self.name
+
+    @property
+    def optional(self) -> bool:
+        """True for what a model does without where it is not on the machine."""
+        return self.role in OPTIONAL_ROLES
 
     @property
     def url(self) -> str | None:
@@ -97,8 +113,32 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Lora:
+    """What a job's `loras` may name. architectures: of the models that it fits.
+
+    steps, guidance, shift, solver: what a job should ask for with it, where it was made for that.
+    """
+
+    name: str
+    description: str
+    file: File
+    architectures: tuple[str, ...]
+    steps: int | None = None
+    guidance: float | None = None
+    shift: float | None = None
+    solver: str | None = None
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        return (self.file,)
+
+    def fits(self, model: Model) -> bool:
+        return model.family == "wan" and model.architecture in self.architectures
+
+
+@dataclass(frozen=True, slots=True)
 class Located:
-    """The files of a model on this machine, by name, and those that are not there."""
+    """The files of a model or LoRA on this machine, by name, and those that are not there."""
 
     paths: Mapping[str, Path]
     missing: tuple[File, ...]
@@ -106,13 +146,18 @@ class Located:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All models that a worker knows, in order."""
+    """All models and LoRAs that a worker knows, in order."""
 
     models: tuple[Model, ...]
+    loras: tuple[Lora, ...] = ()
 
     def find(self, name: str) -> Model | None:
         """The model of that name or published file name; case, suffix and leading folders do not matter."""
         return self._index.get(name.strip().casefold()) or self._index.get(_key(name))
+
+    def find_lora(self, name: str) -> Lora | None:
+        """The LoRA of that name or published file name, in the same way."""
+        return self._lora_index.get(_key(name))
 
     def resolve(self, name: str | None, offered: Sequence[str], task: Task = "upscale") -> Model:
         """The model that a job means: by name, by family, or the first of `offered` that can do `task`.
@@ -143,20 +188,32 @@ class Catalog:
         Raises Internal, which says what is wrong with it.
         """
         try:
-            more = _read(path, {file.key: file for model in self.models for file in model.files})
+            more = _read(path, self._files)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise _mistake(path, f"cannot be read: {_reason(error)}") from error
         known = dict(self._index)
-        for model in more:
+        for model in more.models:
             for name in model.names:
                 if (other := known.setdefault(_key(name), model)) is not model:
                     raise _mistake(path, f"calls a model `{name}`, a name that `{other.name}` has already")
-        return Catalog((*self.models, *more))
+        for lora in more.loras:
+            if self.find_lora(lora.name) or more.find_lora(lora.name) is not lora:
+                raise _mistake(path, f"has a second LoRA of the name `{lora.name}`")
+        return Catalog((*self.models, *more.models), (*self.loras, *more.loras))
 
     @cached_property
     def _index(self) -> Mapping[str, Model]:
         names = {name.casefold(): model for model in self.models for name in model.names}
         return {_key(name): model for name, model in names.items()} | names
+
+    @property
+    def _files(self) -> dict[str, File]:
+        files = (*(file for model in self.models for file in model.files), *(lora.file for lora in self.loras))
+        return {file.key: file for file in files}
+
+    @cached_property
+    def _lora_index(self) -> Mapping[str, Lora]:
+        return {_key(name): lora for lora in self.loras for name in (lora.file.name, lora.name)}
 
     def _configured(self, name: str) -> Model:
         model = self.find(name)
@@ -166,6 +223,8 @@ class Catalog:
 
     def _unknown(self, name: str) -> str:
         shown = "".join(c if c.isprintable() else "?" for c in name[:LONGEST_SHOWN])
+        if "wan" in (key := _key(name)) and (kin := [what for mark, what in BEYOND.items() if mark in key]):
+            return f"`{shown}` is a model of {kin[0]}, which this engine does not run"
         known = {_key(model.name): model.name for model in self.models}
         near = get_close_matches(_key(name[:200]), known, n=3, cutoff=0.5)
         nearest = f"; the nearest are {', '.join(f'`{known[n]}`' for n in near)}" if near else ""
@@ -175,11 +234,11 @@ class Catalog:
 @cache
 def built_in() -> Catalog:
     """The catalog of the package."""
-    return Catalog(_read(Path(__file__).parent / "catalog.toml", {}))
+    return _read(Path(__file__).parent / "catalog.toml", {})
 
 
-def locate(model: Model, folders: Iterable[Path]) -> Located:
-    """Where the model's files lie: in `folders`, in the Hugging Face caches there, or in the package itself.
+def locate(model: Model | Lora, folders: Iterable[Path]) -> Located:
+    """Where its files lie: in `folders`, in the Hugging Face caches there, or in the package itself.
 
     A file of another size than the published one is another file.
     """
@@ -188,14 +247,16 @@ def locate(model: Model, folders: Iterable[Path]) -> Located:
     return Located(found, tuple(file for file in model.files if file.name not in found))
 
 
-def _read(path: Path, known: Mapping[str, File]) -> tuple[Model, ...]:
-    """The models of one catalog file, made of its own files and `known` ones."""
+def _read(path: Path, known: Mapping[str, File]) -> Catalog:
+    """One catalog file alone, made of its own files and `known` ones."""
     table = tomllib.loads(path.read_text("utf-8"))
     sources = {key: Source(**value) for key, value in table.get("source", {}).items()}
     files = {key: _file(key, value, sources) for key, value in table.get("file", {}).items()}
     if twice := sorted(files.keys() & known.keys()):
         raise ValueError(f"the file `{twice[0]}` is in the catalog already")
-    return tuple(_model(entry, {**known, **files}) for entry in table["model"])
+    files = {**known, **files}
+    models = tuple(_model(entry, files) for entry in table.get("model", []))
+    return Catalog(models, tuple(_lora(entry, files) for entry in table.get("lora", [])))
 
 
 def _file(key: str, value: Mapping[str, Any], sources: Mapping[str, Source]) -> File:
@@ -209,9 +270,19 @@ def _model(entry: Mapping[str, Any], files: Mapping[str, File]) -> Model:
         raise ValueError(f"there is no family `{entry['family']}`; there are {', '.join(get_args(Family))}")
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
     model = Model(**{**fields, "files": tuple(files[key] for key in entry["files"])})
-    if lacking := sorted(ROLES.get(model.family, set()) - {file.role for file in model.files}):
-        raise ValueError(f"`{model.name}` has no file of role `{lacking[0]}`, which every {model.family} model needs")
+    for kind in (model.family, *model.tasks):
+        if lacking := sorted(ROLES.get(kind, set()) - {file.role for file in model.files}):
+            raise ValueError(f"`{model.name}` has no file of role `{lacking[0]}`, which every {kind} model needs")
+    names = [file.name for file in model.files]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two files of `{model.name}` are called `{twice[0]}`")
     return model
+
+
+def _lora(entry: Mapping[str, Any], files: Mapping[str, File]) -> Lora:
+    fields = {**entry, "file": files[entry["file"]], "architectures": tuple(entry["for"])}
+    del fields["for"]
+    return Lora(**fields)
 
 
 def _key(name: str) -> str:

@@ -14,9 +14,9 @@ from engine.errors import Internal, InvalidInput, ModelNotBaked, UnknownModel
 find, resolve_model = built_in().find, built_in().resolve
 
 
-def test_every_file_of_the_catalog_belongs_to_a_model() -> None:
+def test_every_file_of_the_catalog_belongs_to_a_model_or_lora() -> None:
     table = tomllib.loads((Path(catalog.__file__).parent / "catalog.toml").read_text())
-    used = {key for model in table["model"] for key in model["files"]}
+    used = {key for model in table["model"] for key in model["files"]} | {lora["file"] for lora in table["lora"]}
     assert used == table["file"].keys()
     assert {value["source"] for value in table["file"].values()} == table["source"].keys()
 
@@ -75,8 +75,11 @@ def test_a_model_goes_by_its_name_and_its_published_file_name(name: str) -> None
     [
         ("realesr-animevideov3.pth", "realesr-animevideov3"),
         ("seedvr2_ema_7b_sharp-Q4_K_M.gguf", "seedvr2_ema_7b_sharp-Q4_K_M"),
-        ("Wan-AI/Wan2.1-T2V-1.3B", "wan2.1-t2v-1.3b"),
-        ("wan2.1_t2v_1.3B_fp16", "wan2.1_t2v_1.3B_fp16"),
+        ("Wan-AI/Wan2.1-T2V-1.3B", "wan21-t2v-1.3b"),
+        ("wan2.1-t2v-1.3B", "wan21-t2v-1.3b"),
+        ("wan2.1_t2v_1.3B_fp16", "wan21-t2v-1.3b-fp16"),
+        ("wan2.1_t2v_14B_fp8_scaled.safetensors", "wan21-t2v-14b-fp8"),
+        ("wan2.1-i2v-14b-720p-Q4_K_M.gguf", "wan21-i2v-720p-q4_k_m"),
         ("seedvr2_ema_3b.pth", "seedvr2_ema_3b"),
     ],
 )
@@ -91,9 +94,9 @@ def test_a_shard_is_no_name_of_a_model() -> None:
 
 
 def test_without_a_name_the_first_model_that_can_do_the_task_is_meant() -> None:
-    offered = ["bundled", "wan2.1-i2v-14b-480p", "seedvr2_ema_3b_fp16"]
+    offered = ["bundled", "wan21-i2v-480p", "seedvr2_ema_3b_fp16"]
     assert resolve_model(None, offered).name == "bundled"
-    assert resolve_model(None, offered, "i2v").name == "wan2.1-i2v-14b-480p"
+    assert resolve_model(None, offered, "i2v").name == "wan21-i2v-480p"
 
 
 def test_a_family_means_its_first_model_here() -> None:
@@ -131,7 +134,7 @@ def test_an_unknown_name_is_told_in_brief_and_on_one_line() -> None:
 
 
 def test_a_model_for_another_task_is_wrong_input() -> None:
-    with pytest.raises(InvalidInput, match=r"model: `wan2.1-t2v-14b` cannot do upscaling; for that this worker offers"):
+    with pytest.raises(InvalidInput, match=r"model: `wan21-t2v-14b` cannot do upscaling; for that this worker offers"):
         resolve_model("wan2.1-t2v-14b", ["bundled", "wan2.1-t2v-14b"])
 
 
@@ -180,6 +183,69 @@ def test_a_file_of_another_size_is_another_file(tmp_path: Path) -> None:
     assert model is not None
     (tmp_path / "realesr-animevideov3.pth").write_bytes(b"<html>")
     assert [file.name for file in locate(model, [tmp_path]).missing] == ["realesr-animevideov3.pth"]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("Wan-AI/Wan2.1-FLF2V-14B-720P", "a first and a last frame"),
+        ("wan2.1_flf2v_720p_14B_fp16.safetensors", "FLF2V"),
+        ("Wan2.1-VACE-14B", "VACE"),
+        ("wan2.2_t2v_high_noise_14B_fp16", "Wan2.2"),
+    ],
+)
+def test_relatives_of_wan_that_we_do_not_run_are_told_by_name(name: str, what: str) -> None:
+    with pytest.raises(UnknownModel, match=rf"is a model of .*{what}.*, which this engine does not run; this worker"):
+        resolve_model(name, ["bundled"], "t2v")
+
+
+def test_wan_models_have_what_their_task_needs() -> None:
+    models = [model for model in built_in().models if model.family == "wan"]
+    assert {model.architecture: model.tasks for model in models} == {
+        "t2v-1.3b": ("t2v", "v2v"),
+        "t2v-14b": ("t2v", "v2v"),
+        "i2v-14b-480p": ("i2v",),
+        "i2v-14b-720p": ("i2v",),
+    }
+    for model in models:
+        assert model.files[0].role == "dit"
+        roles = {file.role for file in model.files}
+        text = next(file for file in model.files if file.role == "text_encoder")
+        assert ("tokenizer" in roles) == text.name.endswith(".pth"), model.name  # the others carry it
+        assert {"shared_config.py"} <= {file.name for file in model.files if file.optional}
+
+
+# ---- LoRAs
+
+
+def test_a_lora_goes_by_its_name_and_its_published_file_name() -> None:
+    lora = built_in().find_lora(" LightX2V-T2V-4step ")
+    assert lora is not None
+    assert lora == built_in().find_lora("loras/wan2.1_t2v_14b_lora_rank64_lightx2v_4step.safetensors")
+    assert (lora.steps, lora.guidance, lora.shift, lora.solver) == (4, 1.0, 5.0, "euler")
+    assert built_in().find_lora("wan21-t2v-14b") is None
+
+
+def test_a_lora_fits_models_of_its_architectures() -> None:
+    lora = built_in().find_lora("lightx2v-i2v-4step")
+    assert lora is not None
+    fitting = {model.architecture for model in built_in().models if lora.fits(model)}
+    assert fitting == {"i2v-14b-480p", "i2v-14b-720p"}
+
+
+def test_every_lora_is_for_models_that_there_are() -> None:
+    architectures = {model.architecture for model in built_in().models if model.family == "wan"}
+    for lora in built_in().loras:
+        assert lora.architectures
+        assert set(lora.architectures) <= architectures
+
+
+def test_a_lora_is_found_where_all_files_are(tmp_path: Path) -> None:
+    lora = built_in().find_lora("lightx2v-t2v-4step")
+    assert lora is not None
+    assert locate(lora, [tmp_path]).missing == (lora.file,)
+    path = fill(tmp_path / lora.file.name, lora.file)
+    assert locate(lora, [tmp_path]).paths == {lora.file.name: path}
 
 
 # ---- an operator's own models
@@ -237,6 +303,8 @@ def test_an_operator_s_files_are_found_where_all_files_are(tmp_path: Path) -> No
         ('source = "us"', 'source = "them"', "`them` is missing"),
         ('family = "seedvr2"', 'family = "seedvr3"', "no family `seedvr3`; there are esrgan, seedvr2, wan"),
         ('"ema_vae_fp16.safetensors", ', "", "`anime_finetune` has no file of role `vae`, which every seedvr2 model"),
+        ('tasks = ["upscale"]', 'tasks = ["i2v"]', "no file of role `image_encoder`, which every i2v model needs"),
+        ('"pos_emb.pt"]', '"pos_emb.pt", "pos_emb.pt"]', "two files of `anime_finetune` are called `pos_emb.pt`"),
         ('role = "dit"', 'rule = "dit"', "unexpected keyword argument 'rule'"),
         ('tasks = ["upscale"]', "", "'tasks'"),
         ("[source.us]", "[source.us", "cannot be read: "),
@@ -248,6 +316,45 @@ def test_a_wrong_catalog_file_is_told(tmp_path: Path, was: str, becomes: str, wo
     with pytest.raises(Internal) as caught:
         built_in().with_file(own(tmp_path, OWN.replace(was, becomes, 1)))
     assert caught.value.message.startswith("the setting CATALOG is wrong: own.toml ")
+    assert words in caught.value.message
+
+
+OWN_LORA = """
+[source.us]
+licence = "MIT"
+
+[file."claymation.safetensors"]
+source = "us"
+role = "lora"
+
+[[lora]]
+name = "claymation"
+description = "Everything of clay"
+file = "claymation.safetensors"
+for = ["t2v-14b"]
+"""
+
+
+def test_an_operator_s_file_adds_loras(tmp_path: Path) -> None:
+    both = built_in().with_file(own(tmp_path, OWN_LORA))
+    lora = both.find_lora("claymation")
+    assert lora is not None and lora.steps is None and both.models == built_in().models
+    assert both.loras == (*built_in().loras, lora)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "words"),
+    [
+        ('name = "claymation"', 'name = "LightX2V-t2v-4step"', "has a second LoRA of the name `LightX2V-t2v-4step`"),
+        ('for = ["t2v-14b"]', "", "`for` is missing"),
+        ('file = "claymation', 'file = "clay', "`clay.safetensors` is missing"),
+        ('description = "Everything of clay"', "", "'description'"),
+    ],
+)
+def test_a_wrong_lora_in_a_catalog_file_is_told(tmp_path: Path, was: str, becomes: str, words: str) -> None:
+    assert was in OWN_LORA
+    with pytest.raises(Internal) as caught:
+        built_in().with_file(own(tmp_path, OWN_LORA.replace(was, becomes, 1)))
     assert words in caught.value.message
 
 
