@@ -167,7 +167,7 @@ class Desk:
 
     def _load(self, setup: Setup) -> Pipeline:
         family = self.family(setup.model)
-        needed_files = [file for file in setup.model.files if file.role not in family.optional]
+        needed_files = [file for file in setup.model.files if not file.optional]
         if missing := [file.name for file in needed_files if file.name not in setup.paths]:
             raise ModelNotBaked(
                 f"`{setup.model.name}` is offered by this worker, but its image lacks {', '.join(missing)}",

@@ -63,9 +63,7 @@ Use = Callable[[], AbstractContextManager[P]]
 
 
 class Family(ABC, Generic[P]):
-    """`P` is the family's pipeline. optional: roles of files that it can do without."""
-
-    optional: frozenset[str] = frozenset()
+    """`P` is the family's pipeline."""
 
     @abstractmethod
     def dtype(self, model: Model, device: "torch.device") -> "torch.dtype":
@@ -130,9 +128,6 @@ class EsrganFamily(UpscalerFamily["Esrgan", "EsrganOptions"]):
 
 class SeedVR2Family(UpscalerFamily[Upscaler["SeedVR2Options"], "SeedVR2Options"]):
     """SeedVR2. An estimate reads no weights, nor needs them to be here."""
-
-    # The negative prompt is published, but only guidance would read it, and one step has none.
-    optional = frozenset({"negative"})
 
     def settle(self, request: UpscaleRequest) -> tuple[UpscaleRequest, tuple[Note, ...]]:
         return settled(request)
@@ -199,12 +194,7 @@ class SeedVR2Family(UpscalerFamily[Upscaler["SeedVR2Options"], "SeedVR2Options"]
 
 
 class WanFamily(Family[Generator["WanOptions"]]):
-    """Wan2.1. Its networks take turns on a device that does not hold them all. An estimate reads no weights.
-
-    Where upstream's negative prompt is not here, the pipeline has one of its own.
-    """
-
-    optional = frozenset({"negative_prompt"})
+    """Wan2.1. Its networks take turns on a device that does not hold them all. An estimate reads no weights."""
 
     def dtype(self, model: Model, device: "torch.device") -> "torch.dtype":
         from engine.pipelines.devices import restoration_dtype
@@ -227,9 +217,9 @@ class WanFamily(Family[Generator["WanOptions"]]):
         """What a settled request asks for. `free_bytes`: of the device, what is loaded there aside."""
         from engine.pipelines.wan.options import WanOptions
 
-        settled = (request.frames, request.width, request.height, request.steps, request.guidance, request.shift)
-        frames, width, height, steps, guidance, shift = settled
-        assert frames and width and height and steps and guidance and shift
+        frames, width, height, steps = request.frames, request.width, request.height, request.steps
+        guidance, shift, solver = request.guidance, request.shift, request.solver
+        assert frames and width and height and steps and guidance and shift and solver  # which is what settles it
         return WanOptions(
             task=request.kind,
             prompt=request.prompt,
@@ -240,7 +230,7 @@ class WanFamily(Family[Generator["WanOptions"]]):
             steps=steps,
             guidance=guidance,
             shift=shift,
-            solver=request.solver,
+            solver=solver,
             seed=request.seed,
             strength=request.strength,
             fit=request.fit,
@@ -255,6 +245,7 @@ class WanFamily(Family[Generator["WanOptions"]]):
         return estimate(
             setup.files,
             setup.model.architecture,
+            published={role: _file_bytes(setup, role) for role in {file.role for file in setup.model.files}},
             options=options,
             source=source,
             device=setup.device,

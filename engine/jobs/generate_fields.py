@@ -126,11 +126,14 @@ class GenerateFields(ModelField):
         gt=0,
         le=100,
         validation_alias=AliasChoices("flow_shift", "sample_shift"),
-        json_schema_extra={"x-default": "by size: 3 for 480P, 5 for 720P"},
+        json_schema_extra={"x-default": "by size: 3 for 480P, 5 for 720P; or what a LoRA is made for"},
         description="of the schedule, towards noise",
     )
-    solver: Literal["unipc", "dpm++", "euler"] = Field(
-        "unipc", validation_alias=AliasChoices("sample_solver"), description="how the steps are taken"
+    solver: Literal["unipc", "dpm++", "euler"] | None = Field(
+        None,
+        validation_alias=AliasChoices("sample_solver"),
+        json_schema_extra={"x-default": "`unipc`, or what a LoRA is made for"},
+        description="how the steps are taken",
     )
     seed: int = Field(-1, ge=-1, le=MAX_SEED, description="-1 draws one; the seed used is always reported")
     strength: float = Field(0.8, ge=0, le=1, description="v2v: share of the schedule that is run")

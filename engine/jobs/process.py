@@ -4,18 +4,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.errors import Internal
-from engine.frames import Frame
-from engine.jobs.cancel import CancelToken
+from engine.frames import Frame, Raster
+from engine.jobs.job import Job
 from engine.jobs.plan import Outline
-from engine.jobs.progress import Progress
+from engine.jobs.watch import JobWatch
 from engine.media.encode import create
 from engine.media.info import Clip, MediaInfo
 from engine.media.verify import OutputInfo, verify
 from engine.notes import Note
+from engine.pipelines.upscaler import Upscaler
 
+O = TypeVar("O")  # noqa: E741 - the options of a family of models
 Origin = tuple[Path, MediaInfo, Clip]
 """The file that sound, chapters and tags come from."""
 
@@ -41,25 +43,36 @@ class Made:
     notes: tuple[Note, ...]
 
 
-def write(
-    frames: Iterable[Frame],
-    plan: Outline,
-    origin: Origin | None,
-    scratch: Path,
-    token: CancelToken,
-    progress: Progress,
-) -> Written:
+def write(frames: Iterable[Frame], plan: Outline, origin: Origin | None, job: Job) -> Written:
     """Encode the frames as they come, then read the file again. Raises what stops the frames, too."""
-    path = scratch / f"result.{plan.filename.rpartition('.')[2]}"
+    path = job.scratch / f"result.{plan.filename.rpartition('.')[2]}"
     tally = Tally(frames, plan.spec.fps)
     with create(path, plan.spec, origin) as writer:
         for frame in tally:
-            token.check()
+            job.token.check()
             writer.write(frame)
-            progress.frames(tally.count, plan.frames)
+            job.progress.frames(tally.count, plan.frames)
     tracks = writer.audio_tracks  # what it could not take, it has told in its warnings
     info = verify(path, plan.spec, frames=tally.count, duration=tally.duration, audio_tracks=tracks)
     return Written(path, info, tuple(writer.warnings))
+
+
+def enlarge(
+    frames: Iterable[Frame],
+    raster: Raster,
+    plan: Outline,
+    upscaler: Upscaler[O],
+    options: O,
+    origin: Origin | None,
+    job: Job,
+) -> Written:
+    """Frames of `raster` through the model into the result's file: one comes out for each that goes in."""
+    given = Tally(frames, plan.info.fps)
+    made = upscaler(given, raster, plan.target, options, JobWatch(job.token, job.progress, plan.frames))
+    file = write(made, plan, origin, job)
+    if file.info.frames != given.count:
+        raise Internal(f"{given.count} frames went in and {file.info.frames} came out")
+    return file
 
 
 class Tally:
@@ -83,8 +96,3 @@ class Tally:
     def duration(self) -> Fraction:
         """Seconds from the first frame's begin to the last one's end."""
         return self._end - (self._first or 0)
-
-    def demand(self, count: int) -> None:
-        """Raises Internal unless as many frames came out."""
-        if count != self.count:
-            raise Internal(f"{self.count} frames went in and {count} came out")

@@ -21,6 +21,7 @@ STAGES = {
     "preflight": (0, 1),
     "download": (1, 7),
     "probe": (7, 8),
+    "plan": (8, 8),
     "estimate": (8, 100),  # of a job that only plans
     "load": (8, 10),
     "process": (10, 94),

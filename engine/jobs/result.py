@@ -10,9 +10,11 @@ from typing import Any
 from engine.catalog import Model
 from engine.jobs.clock import Clock
 from engine.jobs.desk import Desk
+from engine.jobs.generate_rules import ONLY_OF
 from engine.jobs.plan import Outline
 from engine.jobs.requests import UpscaleRequest
-from engine.jobs.upscale_fields import foreign_fields
+from engine.jobs.script import Script
+from engine.jobs.upscale_fields import UpscaleFields, foreign_fields
 from engine.media.info import MediaInfo
 from engine.media.verify import OutputInfo
 from engine.notes import Note
@@ -20,7 +22,10 @@ from engine.residency import MIB, peak_host_bytes
 from engine.storage.deliver import Delivered
 from engine.version import VERSION
 
-HIDDEN = {"source", "source_base64", "destination", "s3_config"}
+HIDDEN = {
+    "source", "source_base64", "image", "image_base64", "video", "video_base64", "destination", "s3_config", "upscale",
+}  # fmt: skip
+LONGEST_PROMPT = 4000  # characters of a prompt that a reply repeats
 Reply = dict[str, Any]
 
 
@@ -76,15 +81,35 @@ def links(delivered: Delivered) -> Reply:
 
 def params(request: UpscaleRequest, model: Model, plan: Outline) -> Reply:
     """Every effective value, defaults and what was settled for this source included; neither addresses nor secrets."""
-    spec = plan.spec
     hidden = HIDDEN | foreign_fields(model.family, model.mixed)
-    return request.model_dump(mode="json", exclude=hidden, exclude_none=True) | {
+    return request.model_dump(mode="json", exclude=hidden, exclude_none=True) | _written(model, plan)
+
+
+def _written(model: Model, plan: Outline) -> Reply:
+    """What was settled of the file."""
+    return {
         "model": model.name,
-        "output_format": spec.container,
-        "codec": spec.codec,
-        "bit_depth": spec.pixel.bits,
+        "output_format": plan.spec.container,
+        "codec": plan.spec.codec,
+        "bit_depth": plan.spec.pixel.bits,
         "filename": plan.filename,
     }
+
+
+def generate_params(script: Script, model: Model) -> Reply:
+    """The same of a job that makes video; prompts are told as far as they can have been read."""
+    foreign = {name for name, tasks in ONLY_OF.items() if script.request.kind not in tasks}
+    values = script.request.model_dump(mode="json", exclude=HIDDEN | foreign, exclude_none=True)
+    for name in ("prompt", "negative_prompt"):
+        if len(values.get(name, "")) > LONGEST_PROMPT:
+            values[name] = f"{values[name][:LONGEST_PROMPT]}…"
+    values |= _written(model, script.final)
+    if chain := script.enlarged:
+        hidden = foreign_fields(chain.model.family, chain.model.mixed)
+        own = set(UpscaleFields.model_fields) - hidden
+        asked = chain.request.model_dump(mode="json", include=own, exclude_none=True)
+        values["upscale"] = asked | {"model": chain.model.name}
+    return values
 
 
 def metrics(desk: Desk, clock: Clock, frames: int, seconds: Mapping[str, float]) -> Reply:
@@ -126,6 +151,19 @@ def upscale_reply(request: UpscaleRequest, model: Model, plan: Outline, rest: Re
         "model": model.name,
         "source": source_facts(plan.info),
         "params": params(request, model, plan),
+        **rest,
+        "worker": worker_facts(),
+    }
+
+
+def generate_reply(script: Script, model: Model, rest: Reply) -> Reply:
+    """The same of a job that makes video; without a source there is none to tell of."""
+    return {
+        "status": "completed",
+        "action": "estimate" if script.request.dry_run else "generate",
+        "model": model.name,
+        **({"source": source_facts(script.source)} if script.source else {}),
+        "params": generate_params(script, model),
         **rest,
         "worker": worker_facts(),
     }

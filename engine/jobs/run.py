@@ -7,16 +7,17 @@ from typing import Any
 from engine.jobs import result, services
 from engine.jobs.cancel import CancelToken
 from engine.jobs.clock import Clock
+from engine.jobs.delivery import deliver, find_place, inline_place
 from engine.jobs.desk import Desk
-from engine.jobs.job import Job, deliver, find_place, inline_place
+from engine.jobs.generate import generate
+from engine.jobs.job import Job
 from engine.jobs.outputs import OutputFields
 from engine.jobs.plan import demand_possible, outline
-from engine.jobs.process import Made, Tally, write
-from engine.jobs.progress import Progress, Sink
+from engine.jobs.process import Made, enlarge
+from engine.jobs.progress import CHAINED, STAGES, Progress, Sink
 from engine.jobs.requests import GenerateRequest, InfoRequest, OffloadRequest, UpscaleRequest, WarmRequest, parse
 from engine.jobs.result import Reply
 from engine.jobs.scratch import require_room, scratch_dir
-from engine.jobs.watch import JobWatch
 from engine.media.decode import open_media
 from engine.media.probe import probe
 
@@ -29,7 +30,9 @@ def run(job: dict[str, Any], desk: Desk, token: CancelToken, sink: Sink) -> Repl
             with _begun(request, job_id, desk, token, Progress(sink)) as work:
                 return upscale(request, work)
         case GenerateRequest() as request:
-            return services.generate(request, desk)
+            stages = CHAINED if request.upscale else STAGES
+            with _begun(request, job_id, desk, token, Progress(sink, stages=stages)) as work:
+                return generate(request, work)
         case InfoRequest():
             return services.info(desk)
         case WarmRequest() as request:
@@ -69,16 +72,15 @@ def upscale(request: UpscaleRequest, job: Job) -> Reply:
             with clock("estimate"):
                 expected = desk.estimate(model, request, plan)
             notes = result.warnings([*remarks, *plan.notes, *expected.notes])
-            facts = {**services.estimate(expected, plan), "stages": clock.stages, "warnings": notes}
+            facts = services.estimate(plan, plan.frames, [expected]) | {"plan": expected.plan.as_reply()}
+            facts |= {"stages": clock.stages, "warnings": notes}
             return result.upscale_reply(request, model, plan, facts)
         with clock("load"):
             upscaler = stack.enter_context(desk.upscaler(model, request.denoise_strength))
             options = family.options(request, plan.frames, desk.residency.free_bytes())
         with clock("process"), open_media(source.path, info, plan.clip, allow_partial=request.allow_partial) as reader:
-            given = Tally(reader.frames(), info.fps)
-            frames = upscaler(given, reader.raster, plan.target, options, JobWatch(token, progress, plan.frames))
-            file = write(frames, plan, (source.path, info, plan.clip), job.scratch, token, progress)
-            given.demand(file.info.frames)
+            origin = (source.path, info, plan.clip)
+            file = enlarge(reader.frames(), reader.raster, plan, upscaler, options, origin, job)
         made = Made(
             file.path,
             file.info,

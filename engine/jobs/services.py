@@ -1,12 +1,12 @@
-"""The actions that make no file: estimate, info, warm, offload; and the refusal of what is yet to come."""
+"""The actions that make no file: estimate, info, warm, offload."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from engine.catalog import Model, locate
-from engine.errors import ModelNotBaked
+from engine.catalog import Lora, Model, locate
 from engine.jobs.desk import Desk
 from engine.jobs.plan import Outline
-from engine.jobs.requests import GenerateRequest, WarmRequest
+from engine.jobs.requests import WarmRequest
 from engine.jobs.result import worker_facts
 from engine.media.outputs import CODECS, CONTAINERS
 from engine.pipelines.protocol import Estimate
@@ -15,28 +15,22 @@ from engine.residency import MIB
 Reply = dict[str, Any]
 
 
-def generate(request: GenerateRequest, desk: Desk) -> Reply:
-    """Wan2.1's action: the request is valid, and the model it means is found or refused by name."""
-    model = desk.model(request.model, request.kind)
-    raise ModelNotBaked(f"this version of the worker cannot run `{model.name}` yet", field="model")
-
-
-def estimate(expected: Estimate, plan: Outline) -> Reply:
-    """What a job would take: frames, sizes, batch, tile, memory, seconds."""
-    rate = expected.seconds_per_frame
+def estimate(plan: Outline, frames_in: int, expected: Sequence[Estimate]) -> Reply:
+    """What a job would take: frames, sizes, memory, seconds. `expected`: of the models, one after the other."""
+    rates = [each.seconds_per_frame for each in expected]
+    known = [rate for rate in rates if rate is not None]
     return {
         "estimate": {
-            "frames_in": plan.frames,
+            "frames_in": frames_in,
             "frames_out": plan.frames,
             "width": plan.target.width,
             "height": plan.target.height,
             "container": plan.spec.container,
             "codec": plan.spec.codec,
             "filename": plan.filename,
-            "peak_mb": expected.peak_bytes // MIB,
-            "seconds": None if rate is None else round(rate * plan.frames, 1),
-        },
-        "plan": expected.plan.as_reply(),
+            "peak_mb": max(each.peak_bytes for each in expected) // MIB,
+            "seconds": round(sum(known) * plan.frames, 1) if len(known) == len(rates) else None,
+        }
     }
 
 
@@ -49,6 +43,7 @@ def info(desk: Desk) -> Reply:
         "action": "info",
         "worker": worker_facts(),
         "models": models,
+        "loras": [_lora_facts(desk, lora) for lora in desk.catalog.loras],
         "loaded": _loaded(desk),
         "gpu": desk.residency.report(),
         "limits": {
@@ -75,10 +70,27 @@ def _model_facts(desk: Desk, model: Model) -> Reply:
         "parameters": model.parameters,
         "precision": model.precision,
         "scale": model.scale,
-        "files": [{"name": file.name, "sha256": file.sha256, "bytes": file.bytes} for file in model.files],
+        "files": _file_facts(model),
         "missing": [file.name for file in located.missing],
         "loaded": model.name in _loaded(desk),
     }
+
+
+def _lora_facts(desk: Desk, lora: Lora) -> Reply:
+    return {
+        "name": lora.name,
+        "description": lora.description,
+        "licence": lora.file.source.licence,
+        "architectures": list(lora.architectures),
+        "steps": lora.steps,
+        "guidance": lora.guidance,
+        "files": _file_facts(lora),
+        "missing": [file.name for file in locate(lora, desk.settings.models_dir).missing],
+    }
+
+
+def _file_facts(owner: Model | Lora) -> list[Reply]:
+    return [{"name": file.name, "sha256": file.sha256, "bytes": file.bytes} for file in owner.files]
 
 
 def _loaded(desk: Desk) -> list[str]:

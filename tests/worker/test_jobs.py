@@ -123,10 +123,11 @@ def test_warm_loads_offload_drops_and_a_job_loads_again(shop: Inside) -> None:
     assert shop.ask(action="info")["loaded"] == ["bundled"]
 
 
-def test_generate_is_refused_by_name_until_it_can_run(shop: Inside) -> None:
-    reply = shop.ask(prompt="a cat", model="wan2.1-t2v-1.3B")
+@pytest.mark.parametrize("fields", [{}, {"model": "wan"}, {"model": "wan2.1_t2v_1.3B_bf16"}])
+def test_a_worker_without_a_model_that_makes_video_says_what_it_offers(shop: Inside, fields: Fields) -> None:
+    reply = shop.ask(prompt="a cat", **fields)
     assert (reply["code"], reply["field"], reply["retryable"]) == ("MODEL_NOT_BAKED", "model", False)
-    assert "Wan2.1" in reply["message"] or "wan2.1" in reply["message"]
+    assert reply["message"].endswith("this worker offers `bundled`")
 
 
 def test_generate_is_validated_first(shop: Inside) -> None:

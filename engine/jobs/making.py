@@ -1,0 +1,204 @@
+"""How the frames of a generate job come about: made by one model, and by another enlarged where that is asked for.
+
+What was made is not lost where memory runs out while it is enlarged: then it is delivered as it is, and that is said.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from engine.catalog import Model
+from engine.errors import Internal, OutOfMemory
+from engine.frames import Frame, Raster
+from engine.jobs.generate_rules import FPS
+from engine.jobs.job import Job
+from engine.jobs.plan import Outline
+from engine.jobs.process import Made, Origin, Written, enlarge, write
+from engine.jobs.script import Chain, Script
+from engine.jobs.spool import Spool
+from engine.jobs.timing import at_rate, retimed
+from engine.jobs.watch import JobWatch
+from engine.media.decode import open_media
+from engine.media.info import Clip
+from engine.notes import Note
+from engine.pipelines.generator import Source
+from engine.pipelines.protocol import Pipeline
+
+if TYPE_CHECKING:
+    from engine.pipelines.wan.options import LoraFile
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """How a pipeline did its work, told before another takes its place in memory."""
+
+    plan: dict[str, Any]
+    seconds: Mapping[str, float]
+    notes: tuple[Note, ...]
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, *notes: Note) -> "Worked":
+        return cls(pipeline.plan.as_reply(), dict(pipeline.seconds), (*notes, *pipeline.notes))
+
+
+def make(
+    script: Script,
+    model: Model,
+    loras: "Sequence[LoraFile]",
+    path: Path | None,
+    remarks: Sequence[Note],
+    job: Job,
+) -> Made:
+    """The result's file. path: of the source, if there is one."""
+    origin, notes = _origin(script, path)
+    plan, chain = script.plain, script.enlarged
+    take_part = (script, model, loras, path, origin, job)
+    if chain is None:
+        worked, file = _generated(*take_part, lambda frames: write(frames, plan, origin, job))
+        return Made(
+            file.path,
+            file.info,
+            plan.filename,
+            facts={"plan": worked.plan},
+            seconds=worked.seconds,
+            notes=(*remarks, *notes, *worked.notes, *file.notes),
+        )
+    spool = Spool(job.scratch / "frames.raw", script.target)
+    worked, _ = _generated(*take_part, lambda frames: spool.fill(_told(frames, plan.frames, job)))
+    after, file, plan = _enlarged(chain, spool, script, origin, job)
+    facts = {"plan": worked.plan, "upscale": {"model": chain.model.name, "plan": after.plan, "seconds": after.seconds}}
+    return Made(
+        file.path,
+        file.info,
+        plan.filename,
+        facts=facts,
+        seconds=worked.seconds,
+        notes=(*remarks, *notes, *worked.notes, *after.notes, *file.notes),
+    )
+
+
+def _origin(script: Script, path: Path | None) -> tuple[Origin | None, list[Note]]:
+    """The file that sound comes from: a video, where the result runs at its speed."""
+    source = script.source
+    if path is None or source is None or script.request.kind != "v2v":
+        return None, []
+    if script.plain.spec.fps == FPS:
+        return (path, source, Clip(max_frames=script.plain.frames)), []
+    if source.audio and script.request.audio == "keep":
+        text = f"at another rate than {FPS} the pictures run at another speed than the sound, which was left out"
+        return None, [Note("AUDIO_DROPPED", text)]
+    return None, []
+
+
+def _generated(
+    script: Script,
+    model: Model,
+    loras: "Sequence[LoraFile]",
+    path: Path | None,
+    origin: Origin | None,
+    job: Job,
+    take: Callable[[Iterator[Frame]], T],
+) -> tuple[Worked, T]:
+    """Make the frames and hand them to `take`. When this returns, nothing here holds the model any more."""
+    desk, request, count = job.desk, script.request, script.plain.frames
+    begin = origin[1].start if origin else Fraction(0)
+    with ExitStack() as stack:
+        with job.clock("load"):
+            generator = stack.enter_context(desk.generator(model))
+            options = desk.generating(model).options(request, loras, desk.residency.free_bytes())
+        with job.clock("process"), _opened(script, path) as (source, warnings):
+            job.progress.expect_steps()
+            frames = generator(source, script.target, options, JobWatch(job.token, job.progress, count))
+            taken = take(retimed(_exactly(frames, count), script.plain.spec.fps, begin))
+        return Worked.of(generator, *warnings), taken
+
+
+@contextmanager
+def _opened(script: Script, path: Path | None) -> Iterator[tuple[Source | None, list[Note]]]:
+    """What is begun from, and what is noted while it is read."""
+    if path is None or script.source is None:
+        yield None, []
+        return
+    still = script.request.kind == "i2v"
+    with open_media(path, script.source, Clip(max_frames=1) if still else Clip()) as reader:
+        frames = reader.frames() if still else at_rate(reader.frames(), FPS, script.plain.frames)
+        yield Source(frames, reader.raster), reader.warnings
+
+
+def _exactly(frames: Iterable[Frame], count: int) -> Iterator[Frame]:
+    """All frames. Raises Internal at the end unless there were `count`."""
+    made = 0
+    for frame in frames:
+        made += 1
+        yield frame
+    if made != count:
+        raise Internal(f"{made} frames were made instead of {count}")
+
+
+def _told(frames: Iterable[Frame], total: int, job: Job) -> Iterator[Frame]:
+    """All frames, told and stoppable like those that go into the result."""
+    for done, frame in enumerate(frames, 1):
+        job.token.check()
+        yield frame
+        job.progress.frames(done, total)
+
+
+def _enlarged(
+    chain: Chain, spool: Spool, script: Script, origin: Origin | None, job: Job
+) -> tuple[Worked, Written, Outline]:
+    """The result enlarged, or as it is where memory does not hold that."""
+    try:
+        with job.clock("upscale"):
+            return *_in_memory(chain, spool, origin, job), chain.plan
+    except OutOfMemory as error:
+        log.warning("delivering without the upscale: %s", error.message)
+        text = f"the result is not enlarged, for {error.message}"
+        failed = Note("UPSCALE_FAILED", text)
+    with job.clock("process"):
+        file = write(_shown(spool, spool.raster, script.plain.target), script.plain, origin, job)
+    return Worked({}, {}, (failed,)), file, script.plain
+
+
+def _in_memory(chain: Chain, spool: Spool, origin: Origin | None, job: Job) -> tuple[Worked, Written]:
+    """Enlarge; where memory runs out, once more with all of it. Raises OutOfMemory."""
+    done = _attempt(chain, spool, origin, job)
+    if done is None:
+        job.desk.residency.offload()
+        done = _attempt(chain, spool, origin, job)
+    if done is None:
+        raise OutOfMemory(f"`{chain.model.name}` did not fit into memory for it", hint="ask for a smaller upscale")
+    return done
+
+
+def _attempt(chain: Chain, spool: Spool, origin: Origin | None, job: Job) -> tuple[Worked, Written] | None:
+    """None when memory ran out."""
+    from engine.pipelines.devices import is_out_of_memory
+
+    desk, request, plan = job.desk, chain.request, chain.plan
+    try:
+        with desk.upscaler(chain.model, request.denoise_strength) as upscaler:
+            options = desk.upscaling(chain.model).options(request, plan.frames, desk.residency.free_bytes())
+            file = enlarge(spool, spool.raster, plan, upscaler, options, origin, job)
+            return Worked.of(upscaler), file
+    except (OutOfMemory, RuntimeError, MemoryError) as error:
+        if not isinstance(error, OutOfMemory) and not is_out_of_memory(error):
+            raise
+        log.warning("out of memory while enlarging: %s", error)
+    return None
+
+
+def _shown(frames: Iterable[Frame], raster: Raster, target: Raster) -> Iterator[Frame]:
+    """The frames laid out as `target` is."""
+    import torch
+
+    from engine.pipelines.frames import from_rgb, to_rgb
+
+    for frame in frames:
+        yield from from_rgb(to_rgb([frame], raster, torch.device("cpu"), torch.float32), [frame], target)
