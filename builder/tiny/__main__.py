@@ -1,4 +1,4 @@
-"""Write tiny SeedVR2 checkpoints and their catalog.
+"""Write tiny checkpoints and their catalog.
 
 python -m builder.tiny --into DIR [LAYOUT...]
 MODELS_DIR=DIR CATALOG=DIR/catalog.toml MODELS=tiny-seedvr2-3b-fp16 python handler.py
@@ -7,7 +7,7 @@ MODELS_DIR=DIR CATALOG=DIR/catalog.toml MODELS=tiny-seedvr2-3b-fp16 python handl
 import argparse
 from pathlib import Path
 
-from builder.tiny.layouts import LAYOUTS, make
+from builder.tiny.layouts import ALL, make
 
 
 def main() -> None:
@@ -16,12 +16,12 @@ def main() -> None:
     )
     parser.add_argument("--into", type=Path, required=True, metavar="DIR", help="the folder, made where it is missing")
     parser.add_argument(
-        "layouts", nargs="*", metavar="LAYOUT", help=f"which ones; all where none is named: {', '.join(LAYOUTS)}"
+        "layouts", nargs="*", metavar="LAYOUT", help=f"which ones; all where none is named: {', '.join(ALL)}"
     )
     options = parser.parse_args()
-    if unknown := [name for name in options.layouts if name not in LAYOUTS]:
-        parser.error(f"there is no layout `{unknown[0]}`; there are {', '.join(LAYOUTS)}")
-    print(make(options.into, options.layouts or LAYOUTS))
+    if unknown := [name for name in options.layouts if name not in ALL]:
+        parser.error(f"there is no layout `{unknown[0]}`; there are {', '.join(ALL)}")
+    print(make(options.into, options.layouts or ALL))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
-"""The published layouts, and a folder of tiny checkpoints in them with the catalog that makes a worker know them."""
+"""The published layouts, and a folder of tiny checkpoints in them with the catalog that makes a worker know them.
 
-import hashlib
-from collections.abc import Iterable, Iterator
+LAYOUTS are SeedVR2's; Wan2.1's are in `wan_layouts`.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from builder.tiny import wan_layouts
+from builder.tiny.entries import Model, catalog
 from builder.tiny.files import Precision, write
 from builder.tiny.weights import NEGATIVE, POSITIVE, autoencoder, prompt, transformer
 
@@ -51,10 +55,23 @@ LAYOUTS = {
 }
 
 
-def make(folder: Path, names: Iterable[str] = LAYOUTS) -> Path:
+ALL = (*LAYOUTS, *wan_layouts.LAYOUTS)
+
+
+def make(folder: Path, names: Iterable[str] = ALL) -> Path:
     """Write these layouts and what they need into `folder`; returns the catalog file, for the setting CATALOG."""
     folder.mkdir(parents=True, exist_ok=True)
-    layouts = {name: LAYOUTS[name] for name in names}
+    names = list(names)
+    models = _seedvr2(folder, {name: LAYOUTS[name] for name in names if name in LAYOUTS})
+    wan, loras = wan_layouts.write(folder, [name for name in names if name not in LAYOUTS])
+    path = folder / CATALOG
+    path.write_text("\n".join(catalog(folder, [*models, *wan], loras)))
+    return path
+
+
+def _seedvr2(folder: Path, layouts: Mapping[str, Layout]) -> list[Model]:
+    if not layouts:
+        return []
     tensors = {kind: transformer(kind) for kind in {layout.kind for layout in layouts.values()}}
     positive, negative = prompt("positive", POSITIVE), prompt("negative", NEGATIVE)
     inside = {"positive_conditioning": positive, "negative_conditioning": negative}
@@ -66,20 +83,16 @@ def make(folder: Path, names: Iterable[str] = LAYOUTS) -> Path:
     write(folder / VAE, vae, "F16")
     write(folder / VAE_F32, vae, "F32")
     parameters = {kind: sum(t.numel() for t in made.values()) for kind, made in tensors.items()}
-    catalog = folder / CATALOG
-    catalog.write_text("\n".join(_catalog(folder, layouts, parameters)))
-    return catalog
-
-
-def _catalog(folder: Path, layouts: dict[str, Layout], parameters: dict[str, int]) -> Iterator[str]:
-    yield '[source.tiny]\nlicence = "Apache-2.0"\n'
-    for file in dict.fromkeys(file for layout in layouts.values() for file in layout.files):
-        content = (folder / file).read_bytes()
-        yield f'[file."{file}"]\nsource = "tiny"\nrole = "{ROLES.get(file, "dit")}"\nbytes = {len(content)}'
-        yield f'sha256 = "{hashlib.sha256(content).hexdigest()}"\n'
-    for name, layout in layouts.items():
-        files = ", ".join(f'"{file}"' for file in layout.files)
-        yield f'[[model]]\nname = "tiny-seedvr2-{name}"\nfamily = "seedvr2"\narchitecture = "{layout.kind}"'
-        yield f'tasks = ["upscale"]\ndescription = "A tiny network for tests, in the layout of {layout.file[5:]}"'
-        yield f"parameters = {parameters[layout.kind]}"
-        yield f'precision = "{PRECISIONS.get(layout.precision, layout.precision)}"\nfiles = [{files}]\n'
+    return [
+        Model(
+            name=f"tiny-seedvr2-{name}",
+            family="seedvr2",
+            architecture=layout.kind,
+            tasks=("upscale",),
+            description=f"A tiny network for tests, in the layout of {layout.file[5:]}",
+            parameters=parameters[layout.kind],
+            precision=PRECISIONS.get(layout.precision, layout.precision),
+            files={file: ROLES.get(file, "dit") for file in layout.files},
+        )
+        for name, layout in layouts.items()
+    ]

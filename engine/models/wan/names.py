@@ -19,7 +19,7 @@ _INPUTS = {"t2v": 16, "i2v": 36}
 
 # Diffusers' names of layers and tensors, inside a block and outside.
 _BLOCK = re.compile(r"(blocks\.\d+\.)(.+)")
-_INSIDE = {
+INSIDE = {
     "scale_shift_table": "modulation",
     "attn1.to_q": "self_attn.q",
     "attn1.to_k": "self_attn.k",
@@ -40,7 +40,7 @@ _INSIDE = {
     "ffn.net.0.proj": "ffn.0",
     "ffn.net.2": "ffn.2",
 }
-_OUTSIDE = {
+OUTSIDE = {
     "condition_embedder.text_embedder.linear_1": "text_embedding.0",
     "condition_embedder.text_embedder.linear_2": "text_embedding.2",
     "condition_embedder.time_embedder.linear_1": "time_embedding.0",
@@ -91,7 +91,7 @@ def original(name: str) -> str:
     """The original name of a layer or tensor that may go by Diffusers' name; others stay as they are."""
     block = _BLOCK.fullmatch(name)
     start, rest = block.groups() if block else ("", name)
-    table = _INSIDE if block else _OUTSIDE
+    table = INSIDE if block else OUTSIDE
     if rest in table:
         return start + table[rest]
     layer, _, leaf = rest.rpartition(".")
