@@ -1,0 +1,159 @@
+"""Published files -> a pipeline. What a file holds is read from its names and shapes alone, whatever its layout."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from engine.errors import InvalidInput, Problem, UnknownModel
+from engine.models.wan import clip_names, names, umt5_names, vae_names
+from engine.models.wan.clip import CLIPVision
+from engine.models.wan.dit import WanDiT
+from engine.models.wan.umt5 import UMT5
+from engine.models.wan.vae import WanVAE
+from engine.pipelines.wan.negative import OWN_NEGATIVE, default_negative
+from engine.pipelines.wan.networks import Networks
+from engine.pipelines.wan.options import LoraFile
+from engine.pipelines.wan.pipeline import Wan
+from engine.pipelines.wan.prompts import Tokenizer
+from engine.weights.load import CheckpointMismatch, load_weights, open_all, open_weights
+from engine.weights.lora import Delta, LoraMismatch, apply_loras, read_lora
+from engine.weights.packed import unpack_once
+from engine.weights.stored import Stored
+
+HEADROOM = 2 * 2**30  # bytes of the device that stay free for work when networks are loaded
+Files = Mapping[str, Sequence[Path]]
+"""A model's files on this machine, by role: dit, vae, text_encoder; image_encoder for i2v; and, where they are,
+tokenizer and negative_prompt."""
+
+N = TypeVar("N", bound=nn.Module)
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Room:
+    """Where the next network is put: on the device while it has room, else on the host, from where it comes in turn."""
+
+    device: torch.device
+    free_bytes: int
+
+    def take(self, weights: Mapping[str, Stored], dtype: torch.dtype) -> torch.device:
+        """The place for what `weights` become, which is then taken."""
+        needed = network_bytes(weights, dtype)
+        if self.device.type == "cpu" or needed > self.free_bytes - HEADROOM:
+            return torch.device("cpu")
+        self.free_bytes -= needed
+        return self.device
+
+
+def load_wan(files: Files, *, name: str, device: torch.device, dtype: torch.dtype, free_bytes: int) -> Wan:
+    """All networks, ready to run, as many on the device as fit there. The transformer comes first.
+
+    Raises CheckpointMismatch, OSError, UnknownModel for relatives of Wan2.1 that this engine does not run.
+    """
+    room = Room(device, free_bytes)
+    checkpoint = read_transformer(files)
+    place = room.take(checkpoint.weights, dtype)
+
+    def build(loras: tuple[LoraFile, ...]) -> WanDiT:
+        return _transformer(checkpoint, files["dit"][0].name, loras, place, dtype)
+
+    dit = build(())
+    vae = _autoencoder(files, room, dtype)
+    image = _image_encoder(files, room, dtype) if dit.config.image_dim is not None else None
+    text, tokenizer = _text_encoder(files, room, dtype)
+    negative = default_negative(files.get("negative_prompt", ()), dit.config.task)
+    networks = Networks(text, image, dit, vae, device, dtype)
+    return Wan(networks, tokenizer, name, negative=negative or OWN_NEGATIVE, build=build)
+
+
+def read_transformer(files: Files) -> names.Checkpoint[Stored]:
+    """What the transformer's files say of themselves, no weights read. Raises CheckpointMismatch, UnknownModel."""
+    try:
+        return _parsed(files, "dit", names.parse, "transformer of Wan2.1")
+    except names.Unsupported as error:
+        raise UnknownModel(f"{files['dit'][0].name} cannot be run: {error}", field="model") from error
+
+
+def network_bytes(weights: Mapping[str, Stored], dtype: torch.dtype) -> int:
+    """What a network takes in memory: what is packed stays so, numbers become `dtype`."""
+    packed = [stored for stored in weights.values() if stored.block is not None or stored.dtype.itemsize == 1]
+    numbers = sum(stored.shape.numel() for stored in weights.values()) - sum(s.shape.numel() for s in packed)
+    return sum(stored.nbytes for stored in packed) + numbers * dtype.itemsize
+
+
+def _transformer(
+    checkpoint: names.Checkpoint[Stored],
+    source: str,
+    loras: Sequence[LoraFile],
+    place: torch.device,
+    dtype: torch.dtype,
+) -> WanDiT:
+    with torch.device("meta"):
+        net = WanDiT(checkpoint.config)
+    shapes = {key: tensor.shape for key, tensor in net.state_dict().items()}
+    changes = [(_changes(lora, shapes), lora.strength) for lora in loras]
+    load_weights(net, checkpoint.weights, source, device=place, dtype=dtype)
+    apply_loras(net, changes)
+    net.eval().requires_grad_(False).prepare()
+    for block in net.blocks:
+        unpack_once(block)
+    return net
+
+
+def _changes(lora: LoraFile, shapes: Mapping[str, torch.Size]) -> dict[str, Delta]:
+    """What the LoRA adds to a network with parameters of these shapes. Raises InvalidInput where it is for another."""
+    try:
+        return read_lora(open_weights(lora.path), shapes, names.original)
+    except LoraMismatch as error:
+        raise InvalidInput([Problem("loras", f"`{lora.name}` does not fit this model: {error}")]) from error
+
+
+def _autoencoder(files: Files, room: Room, dtype: torch.dtype) -> WanVAE:
+    checkpoint = _parsed(files, "vae", vae_names.parse, "autoencoder of Wan2.1")
+    net = _loaded(WanVAE, checkpoint.config, checkpoint.weights, files["vae"][0].name, room, dtype)
+    net.prepare()
+    return net
+
+
+def _image_encoder(files: Files, room: Room, dtype: torch.dtype) -> CLIPVision:
+    checkpoint = _parsed(files, "image_encoder", clip_names.parse, "CLIP vision transformer")
+    return _loaded(CLIPVision, checkpoint.config, checkpoint.weights, files["image_encoder"][0].name, room, dtype)
+
+
+def _text_encoder(files: Files, room: Room, dtype: torch.dtype) -> tuple[UMT5, Tokenizer]:
+    """In bfloat16 where half precision is asked for, for its values outgrow float16."""
+    checkpoint = _parsed(files, "text_encoder", umt5_names.parse, "UMT5 encoder")
+    wide = dtype if dtype == torch.float32 else torch.bfloat16
+    source = files["text_encoder"][0].name
+    net = _loaded(UMT5, checkpoint.config, checkpoint.weights, source, room, wide)
+    if checkpoint.spiece is not None:
+        tokenizer = Tokenizer(checkpoint.spiece.read().numpy().tobytes(), source)
+    elif files.get("tokenizer"):
+        tokenizer = Tokenizer.of(files["tokenizer"][0])
+    else:
+        raise CheckpointMismatch(source, "it carries no tokenizer and none lies beside it")
+    if tokenizer.size > checkpoint.config.vocab:
+        raise CheckpointMismatch(
+            source, f"its tokenizer has {tokenizer.size} tokens, it knows {checkpoint.config.vocab}"
+        )
+    return net, tokenizer
+
+
+def _parsed(files: Files, role: str, parse: Callable[[Mapping[str, Stored]], T | None], what: str) -> T:
+    checkpoint = parse(open_all(files[role]))
+    if checkpoint is None:
+        raise CheckpointMismatch(files[role][0].name, f"it is no {what}")
+    return checkpoint
+
+
+def _loaded(
+    kind: Callable[[T], N], config: T, weights: Mapping[str, Stored], source: str, room: Room, dtype: torch.dtype
+) -> N:
+    with torch.device("meta"):
+        net = kind(config)
+    load_weights(net, weights, source, device=room.take(weights, dtype), dtype=dtype)
+    return net.eval().requires_grad_(False)
