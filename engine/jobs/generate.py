@@ -1,6 +1,7 @@
 """The story of a job that makes video: check, fetch and look where there is a source, plan, make, deliver, reply."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from engine.catalog import Model
@@ -42,7 +43,8 @@ def generate(request: GenerateRequest, job: Job) -> Reply:
     remarks = (*remarks, *script.notes)
     if request.dry_run:
         return _estimated(script, model, remarks, job)
-    made = make(script, model, lora_files(request, loras, desk), path, remarks, job)
+    made, script = make(script, model, lora_files(request, loras, desk), path, job)
+    made = replace(made, notes=(*remarks, *made.notes))
     return deliver(job, request, place, made, lambda facts: result.generate_reply(script, model, facts))
 
 

@@ -6,7 +6,7 @@ What was made is not lost where memory runs out while it is enlarged: then it is
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from engine.catalog import Model
 from engine.errors import Internal, OutOfMemory
 from engine.frames import Frame, Raster
+from engine.jobs import result
 from engine.jobs.generate_rules import FPS
 from engine.jobs.job import Job
 from engine.jobs.plan import Outline
@@ -53,35 +54,33 @@ def make(
     model: Model,
     loras: "Sequence[LoraFile]",
     path: Path | None,
-    remarks: Sequence[Note],
     job: Job,
-) -> Made:
-    """The result's file. path: of the source, if there is one."""
+) -> tuple[Made, Script]:
+    """The result's file, and the script as it was carried out. path: of the source, if there is one."""
     origin, notes = _origin(script, path)
     plan, chain = script.plain, script.enlarged
     take_part = (script, model, loras, path, origin, job)
     if chain is None:
         worked, file = _generated(*take_part, lambda frames: write(frames, plan, origin, job))
-        return Made(
-            file.path,
-            file.info,
-            plan.filename,
-            facts={"plan": worked.plan},
-            seconds=worked.seconds,
-            notes=(*remarks, *notes, *worked.notes, *file.notes),
-        )
+        return _as_made(file, plan, {"plan": worked.plan}, worked, notes), script
     spool = Spool(job.scratch / "frames.raw", script.target)
     worked, _ = _generated(*take_part, lambda frames: spool.fill(_told(frames, plan.frames, job)))
-    after, file, plan = _enlarged(chain, spool, script, origin, job)
-    facts = {"plan": worked.plan, "upscale": {"model": chain.model.name, "plan": after.plan, "seconds": after.seconds}}
-    return Made(
-        file.path,
-        file.info,
-        plan.filename,
-        facts=facts,
-        seconds=worked.seconds,
-        notes=(*remarks, *notes, *worked.notes, *after.notes, *file.notes),
-    )
+    try:
+        after, file = _enlarged(chain, spool, origin, job)
+    except OutOfMemory as error:
+        notes.append(Note("UPSCALE_FAILED", f"the result is as it was made, for {error.message}"))
+    else:
+        told = {"model": chain.model.name, "plan": after.plan, "phases": result.phases(after.seconds)}
+        return _as_made(
+            file, chain.plan, {"plan": worked.plan, "upscale": told}, worked, [*notes, *after.notes]
+        ), script
+    with job.clock("process"):
+        file = write(_shown(spool, spool.raster, plan.target), plan, origin, job)
+    return _as_made(file, plan, {"plan": worked.plan}, worked, notes), replace(script, enlarged=None)
+
+
+def _as_made(file: Written, plan: Outline, facts: Mapping[str, Any], worked: Worked, notes: Sequence[Note]) -> Made:
+    return Made(file.path, file.info, plan.filename, facts, worked.seconds, (*notes, *worked.notes, *file.notes))
 
 
 def _origin(script: Script, path: Path | None) -> tuple[Origin | None, list[Note]]:
@@ -90,7 +89,8 @@ def _origin(script: Script, path: Path | None) -> tuple[Origin | None, list[Note
     if path is None or source is None or script.request.kind != "v2v":
         return None, []
     if script.plain.spec.fps == FPS:
-        return (path, source, Clip(max_frames=script.plain.frames)), []
+        end = source.start + Fraction(script.plain.frames, FPS)
+        return (path, source, Clip(end=float(end))), []
     if source.audio and script.request.audio == "keep":
         text = f"at another rate than {FPS} the pictures run at another speed than the sound, which was left out"
         return None, [Note("AUDIO_DROPPED", text)]
@@ -150,31 +150,16 @@ def _told(frames: Iterable[Frame], total: int, job: Job) -> Iterator[Frame]:
         job.progress.frames(done, total)
 
 
-def _enlarged(
-    chain: Chain, spool: Spool, script: Script, origin: Origin | None, job: Job
-) -> tuple[Worked, Written, Outline]:
-    """The result enlarged, or as it is where memory does not hold that."""
-    try:
-        with job.clock("upscale"):
-            return *_in_memory(chain, spool, origin, job), chain.plan
-    except OutOfMemory as error:
-        log.warning("delivering without the upscale: %s", error.message)
-        text = f"the result is not enlarged, for {error.message}"
-        failed = Note("UPSCALE_FAILED", text)
-    with job.clock("process"):
-        file = write(_shown(spool, spool.raster, script.plain.target), script.plain, origin, job)
-    return Worked({}, {}, (failed,)), file, script.plain
-
-
-def _in_memory(chain: Chain, spool: Spool, origin: Origin | None, job: Job) -> tuple[Worked, Written]:
-    """Enlarge; where memory runs out, once more with all of it. Raises OutOfMemory."""
-    done = _attempt(chain, spool, origin, job)
-    if done is None:
-        job.desk.residency.offload()
+def _enlarged(chain: Chain, spool: Spool, origin: Origin | None, job: Job) -> tuple[Worked, Written]:
+    """The result, enlarged; where memory runs out, tried once more with all of it. Raises OutOfMemory."""
+    with job.clock("upscale"):
         done = _attempt(chain, spool, origin, job)
-    if done is None:
-        raise OutOfMemory(f"`{chain.model.name}` did not fit into memory for it", hint="ask for a smaller upscale")
-    return done
+        if done is None:
+            job.desk.residency.offload()
+            done = _attempt(chain, spool, origin, job)
+        if done is None:
+            raise OutOfMemory(f"enlarging it by `{chain.model.name}` did not fit into memory")
+        return done
 
 
 def _attempt(chain: Chain, spool: Spool, origin: Origin | None, job: Job) -> tuple[Worked, Written] | None:

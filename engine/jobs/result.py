@@ -127,8 +127,13 @@ def metrics(desk: Desk, clock: Clock, frames: int, seconds: Mapping[str, float])
     }
     if seconds:  # what is left was spent on decoding, encoding and conversions
         io = max(process - sum(seconds.values()), 0.0)
-        facts["phases"] = {name: round(spent, 3) for name, spent in {**seconds, "io": io}.items()}
+        facts["phases"] = phases({**seconds, "io": io})
     return facts
+
+
+def phases(seconds: Mapping[str, float]) -> Reply:
+    """Seconds of each phase of a model's work."""
+    return {name: round(spent, 3) for name, spent in seconds.items()}
 
 
 def warnings(notes: Iterable[Note]) -> list[Reply]:

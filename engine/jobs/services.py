@@ -37,13 +37,14 @@ def estimate(plan: Outline, frames_in: int, expected: Sequence[Estimate]) -> Rep
 def info(desk: Desk) -> Reply:
     """What this worker is and offers."""
     settings = desk.settings
-    models = [_model_facts(desk, model) for name in settings.models if (model := desk.catalog.find(name))]
+    models = [model for name in settings.models if (model := desk.catalog.find(name))]
+    loras = [lora for lora in desk.catalog.loras if any(lora.fits(model) for model in models)]
     return {
         "status": "completed",
         "action": "info",
         "worker": worker_facts(),
-        "models": models,
-        "loras": [_lora_facts(desk, lora) for lora in desk.catalog.loras],
+        "models": [_model_facts(desk, model) for model in models],
+        "loras": [_lora_facts(desk, lora) for lora in loras],
         "loaded": _loaded(desk),
         "gpu": desk.residency.report(),
         "limits": {
