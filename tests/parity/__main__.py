@@ -16,8 +16,11 @@ from tests.parity import (  # noqa: F401  # register kinds
     seedvr2_dit,
     seedvr2_pipe,
     seedvr2_vae,
+    wan_dit,
+    wan_pipe,
     wan_solvers,
     wan_text,
+    wan_vae,
     wan_weights,
 )
 from tests.parity.rows import CannotCheck, Row, check_for

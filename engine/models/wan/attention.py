@@ -32,11 +32,11 @@ class SelfAttention(nn.Module):
         self.q, self.k, self.v, self.o = (nn.Linear(dim, dim) for _ in range(4))
         self.norm_q, self.norm_k = RMSNorm(dim), RMSNorm(dim)
 
-    def project(self, x: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normed tokens (L, B, D) and the table of their positions -> q, k, v, each (L, B, heads, head)."""
-        q = turned(self.norm_q(self.q(x)), table, x.dtype)
-        k = turned(self.norm_k(self.k(x)), table, x.dtype)
-        return q, k, torch.unflatten(self.v(x), -1, (self.heads, -1))
+    def project(self, x: Tensor, table: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
+        """Normed tokens (L, B, D) and the table of their positions into q, k and v, (L, B, heads, head)."""
+        q.copy_(turned(self.norm_q(self.q(x)), table))
+        k.copy_(turned(self.norm_k(self.k(x)), table))
+        v.flatten(-2).copy_(self.v(x))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Some tokens' q and all tokens' k and v -> (L, B, D) of the former."""

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.models.layers import linear_float32
+from engine.models.onednn import BlockedLinear, block_linears, can_block
 from engine.models.wan.attention import CrossAttention, Keys, SelfAttention
 from engine.models.wan.config import PATCH, DiTConfig
 from engine.models.wan.footprint import CHUNK_TOKENS, CHUNK_TOKENS_CPU
@@ -60,6 +61,14 @@ class Block(nn.Module):
         """One of the two things that a layer does, so that hooks which bring its weights surround either."""
         return work(self, *given)
 
+    def block_linears(self) -> None:
+        """Lay the weights out for a processor."""
+        linear_in = self.ffn[0]
+        if can_block(linear_in):
+            self.ffn[0], self.ffn[1] = BlockedLinear(linear_in, gelu=True), nn.Identity()
+        for module in (self.self_attn, self.cross_attn, self.ffn):
+            block_linears(module)
+
     def keys(self, text: Tensor, zeros: int, image: Tensor | None) -> tuple[Keys, ...]:
         """What a sample attends to; see `CrossAttention`."""
         keys = self.cross_attn.text_keys(text, zeros)
@@ -80,10 +89,12 @@ class Block(nn.Module):
         in x, all begin with that one. chunk: tokens that are worked on at a time.
         """
         shift, scale, gate, *others = vectors.unbind()
-        spans = _spans(x, chunk)
-        parts = [self.self_attn.project(modulated(x[span], shift, scale).to(self.dtype), table[span]) for span in spans]
-        q, k, v = map(torch.cat, zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
-        del parts
+        spans = _spans(len(x), len(contexts), chunk)
+        q, k, v = x.new_empty(3, *x.shape[:2], self.self_attn.heads, table.shape[1] * 2, dtype=self.dtype)
+        for span in spans:
+            self.self_attn.project(
+                modulated(x[span], shift, scale).to(self.dtype), table[span], q[span], k[span], v[span]
+            )
         out = x if x.shape[1] == len(contexts) else x.new_empty(len(x), len(contexts), x.shape[2])
         for span in spans:
             part = x[span].addcmul_(self.self_attn(q[span], k, v), gate)
@@ -124,7 +135,7 @@ class WanDiT(nn.Module):
         return cast("list[Block]", list(self.blocks))
 
     @torch.no_grad()
-    def prepare(self) -> None:
+    def prepare(self, device: torch.device | None = None) -> None:
         """Once, with the weights in: bring what is small to float32, and the layers' modulations together.
 
         Afterwards the state dict is no longer the published one.
@@ -138,6 +149,8 @@ class WanDiT(nn.Module):
         self.register_buffer("modulations", modulations, persistent=False)
         for block in self.layers:
             del block.modulation
+            if device is not None and device.type == "cpu":
+                block.block_linears()
 
     def context(self, text: Tensor, image: Tensor | None = None) -> Context:
         """Of a prompt's rows (N, text_dim), N <= text_len, and in an i2v network CLIP's features (S, image_dim)."""
@@ -172,7 +185,7 @@ class WanDiT(nn.Module):
         for index, block in enumerate(self.layers):
             check()
             z = block(Block.step, z, vectors[index], positions, [context.layers[index] for context in contexts], chunk)
-        return unpatched(torch.cat([self.head(z[span], final) for span in _spans(z, chunk)]), size)
+        return unpatched(torch.cat([self.head(z[span], final) for span in _spans(len(z), z.shape[1], chunk)]), size)
 
     def _vectors(self, timestep: float | Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
         """Modulations of the layers (layers, 6, D) and of the head (2, D), or of each sample, (..., B, D)."""
@@ -188,7 +201,7 @@ class WanDiT(nn.Module):
         return self.modulations[:, :, None] + layers, own[:, None] + time
 
 
-def _spans(x: Tensor, chunk: int) -> list[slice]:
-    """Runs of tokens of (L, B, D), each of about `chunk` in all samples together."""
-    step = max(1, chunk // x.shape[1])
-    return [slice(start, start + step) for start in range(0, len(x), step)]
+def _spans(length: int, samples: int, chunk: int) -> list[slice]:
+    """Runs of each sample's tokens, of about `chunk` in all samples together."""
+    step = max(1, chunk // samples)
+    return [slice(start, start + step) for start in range(0, length, step)]

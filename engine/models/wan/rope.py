@@ -31,7 +31,7 @@ def table(head: int, size: tuple[int, int, int], device: torch.device) -> Tensor
     return torch.cat(axes, dim=-1).flatten(0, 2)
 
 
-def turned(x: Tensor, table: Tensor, dtype: torch.dtype) -> Tensor:
-    """x (L, B, D), float32, turned by the table of its L positions: (L, B, heads, head) in `dtype`. x is used up."""
+def turned(x: Tensor, table: Tensor) -> Tensor:
+    """x (L, B, D), float32, turned in place by the table of its L positions: (L, B, heads, head)."""
     pairs = torch.view_as_complex(torch.unflatten(x, -1, (-1, table.shape[1], 2)))
-    return torch.view_as_real(pairs.mul_(table[:, None, None])).flatten(-2).to(dtype)
+    return torch.view_as_real(pairs.mul_(table[:, None, None])).flatten(-2)
