@@ -1,6 +1,7 @@
-"""What code that reads a checkpoint's names asks of its tensors, none of which need have been read."""
+"""What code that reads a checkpoint's names asks of its tensors, none of which need have been read, and answers."""
 
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 
 class HasShape(Protocol):
@@ -11,3 +12,12 @@ class HasShape(Protocol):
 
 
 T = TypeVar("T", bound=HasShape)
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint(Generic[C, T]):
+    """What a file holds: the sizes of a network, and `weights` by the names that the network has for them."""
+
+    config: C
+    weights: dict[str, T]

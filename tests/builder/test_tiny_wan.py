@@ -159,9 +159,8 @@ def test_the_text_encoder_and_the_tokenizer_of_a_layout_belong_together(
 def test_the_autoencoder_of_a_layout_is_the_original(catalog: Catalog, folder: Path, layout: str) -> None:
     parsed = vae_names.parse(open_all(paths(catalog, folder, layout, "vae")))
     assert parsed is not None
-    config, weights = parsed
-    assert config == wan_networks.VAE
-    got = loaded(lambda: WanVAE(config), weights).state_dict()
+    assert parsed.config == wan_networks.VAE
+    got = loaded(lambda: WanVAE(parsed.config), parsed.weights).state_dict()
     for name, tensor in wan_networks.autoencoder().items():
         assert torch.allclose(got[name], tensor, rtol=2**-8), name
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.models.wan.vae_config import WanVAEConfig
 from engine.pipelines.wan.networks import Networks
 from engine.pipelines.wan.preparation import condition, first_frame
 from engine.pipelines.wan.sampling import Denoiser, draw_noise
@@ -19,7 +20,7 @@ from tests.parity.rows import Row, compare_max, exact, kind
 from tests.parity.wan_dit import by_rule, config_of
 from tests.parity.wan_solvers import diffusers_schedule
 from tests.parity.wan_text import umt5_by_rule
-from tests.parity.wan_vae import vae_by_rule
+from tests.parity.wan_vae import wan_vae_by_rule
 
 CPU = torch.device("cpu")
 RUN = 1e-3  # of the wanted values' spread
@@ -118,5 +119,5 @@ def networks(sidecar: Mapping[str, Any]) -> Networks:
     """The sidecar's networks, prepared, without CLIP."""
     dit = by_rule(config_of(sidecar["dit"]))
     dit.prepare()
-    vae = vae_by_rule(sidecar["vae"])
+    vae = wan_vae_by_rule(WanVAEConfig(sidecar["vae"]["dim"]))
     return Networks(umt5_by_rule(sidecar["t5"]), None, dit, vae, CPU, torch.float32)

@@ -2,23 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from engine.models.handles import Checkpoint, HasShape, T
 from engine.models.wan.clip import PATCH, CLIPConfig
-
-
-class HasShape(Protocol):
-    """A tensor, or the handle of one that has not been read."""
-
-    @property
-    def shape(self) -> Any: ...
-
-
-T = TypeVar("T", bound=HasShape)
 
 HEAD = 80  # width of one attention head, which no checkpoint tells
 _OWN, _TRANSFORMERS = "visual.", "vision_model."
@@ -45,15 +36,7 @@ _PARTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint(Generic[T]):
-    """`weights` by the names of `CLIPVision(config)`."""
-
-    config: CLIPConfig
-    weights: dict[str, T]
-
-
-def parse(weights: Mapping[str, T]) -> Checkpoint[T] | None:
+def parse(weights: Mapping[str, T]) -> Checkpoint[CLIPConfig, T] | None:
     """What the checkpoint holds, or None when it is no such transformer. The loader checks each name."""
     given = _vision(weights)
     last = max((int(match[1]) for name in given if (match := _LAYER.fullmatch(name))), default=0)

@@ -5,10 +5,8 @@ Relatives of Wan2.1 that this engine does not run are told by name, for most of 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Generic
 
-from engine.models.handles import HasShape, T
+from engine.models.handles import Checkpoint, HasShape, T
 from engine.models.wan.config import PATCH, DiTConfig, Task
 
 HEAD = 128  # width of a head in every published network: shapes do not tell it
@@ -60,15 +58,7 @@ class Unsupported(Exception):
     """The checkpoint is of a relative of Wan2.1's networks that this engine does not run; the message names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint(Generic[T]):
-    """`weights` by the names of `WanDiT(config)`."""
-
-    config: DiTConfig
-    weights: dict[str, T]
-
-
-def parse(weights: Mapping[str, T]) -> Checkpoint[T] | None:
+def parse(weights: Mapping[str, T]) -> Checkpoint[DiTConfig, T] | None:
     """What the checkpoint holds, or None when it is no transformer of Wan's. The loader checks each name.
 
     Raises Unsupported.

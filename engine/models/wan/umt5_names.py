@@ -3,19 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
 
+from engine.models.handles import Checkpoint, HasShape, T
 from engine.models.wan.umt5 import BUCKETS, UMT5Config
-
-
-class HasShape(Protocol):
-    """A tensor, or the handle of one that has not been read."""
-
-    @property
-    def shape(self) -> Any: ...
-
-
-T = TypeVar("T", bound=HasShape)
 
 TOKENIZER = "spiece_model"  # the bytes of the tokenizer's file, which ComfyUI's checkpoints carry along
 _TWICE = "encoder.embed_tokens.weight"  # transformers' second name for the embedding, which some files hold twice
@@ -55,15 +45,13 @@ _LAYER = re.compile(r"(encoder\.block|enc\.blk)\.(\d+)\.(.+)\.weight")
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint(Generic[T]):
-    """`weights` by the names of `UMT5(config)`; the tokenizer's file (bytes,) if the checkpoint carries it along."""
+class TextCheckpoint(Checkpoint[UMT5Config, T]):
+    """spiece: the tokenizer's file, (bytes,), if the checkpoint carries it along."""
 
-    config: UMT5Config
-    weights: dict[str, T]
     spiece: T | None
 
 
-def parse(weights: Mapping[str, T]) -> Checkpoint[T] | None:
+def parse(weights: Mapping[str, T]) -> TextCheckpoint[T] | None:
     """What the checkpoint holds, or None when it is no such encoder. The loader checks each name."""
     given = dict(weights)
     spiece = given.pop(TOKENIZER, None)
@@ -74,7 +62,7 @@ def parse(weights: Mapping[str, T]) -> Checkpoint[T] | None:
         config = _config(ours)
     except (KeyError, ValueError):  # what tells a size is missing, or the size is impossible
         return None
-    return Checkpoint(config, ours, spiece)
+    return TextCheckpoint(config, ours, spiece)
 
 
 def _our_name(name: str) -> str:

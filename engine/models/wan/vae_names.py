@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
 
 import torch
 
+from engine.models.handles import Checkpoint, T
 from engine.models.wan.vae import WanVAE
 from engine.models.wan.vae_config import WanVAEConfig
-
-W = TypeVar("W")  # a tensor, or a handle that knows its `shape`
 
 _INPUTS = {"": "encoder.conv1.weight", "diffusers": "encoder.conv_in.weight"}
 _PARTS = (  # of names: ours, that of diffusers
@@ -31,19 +29,17 @@ _PARTS = (  # of names: ours, that of diffusers
 _UPSAMPLE = re.compile(r"\.upsamples\.(\d+)\.")
 
 
-def parse(weights: Mapping[str, W]) -> tuple[WanVAEConfig, dict[str, W]] | None:
-    """The sizes of a published file and its weights by our names, or None when they are not this network's."""
-    first: Any = next((weights[name] for name in _INPUTS.values() if name in weights), None)
-    if first is None or len(first.shape) != 5:
+def parse(weights: Mapping[str, T]) -> Checkpoint[WanVAEConfig, T] | None:
+    """What the checkpoint holds, or None when it is no such autoencoder. The loader checks each name."""
+    first = next((weights[name] for name in _INPUTS.values() if name in weights), None)
+    if first is None or len(first.shape) != 5 or not any(name.endswith(".gamma") for name in weights):
         return None
     config = WanVAEConfig(first.shape[0])
+    if _INPUTS[""] in weights:
+        return Checkpoint(config, dict(weights))
     with torch.device("meta"):
-        wanted = WanVAE(config).state_dict()
-    published = {name if _INPUTS[""] in weights else diffusers_name(name): name for name in wanted}
-    if published.keys() != weights.keys():
-        return None
-    ours: dict[str, Any] = {published[name]: weight for name, weight in weights.items()}
-    return (config, ours) if all(ours[name].shape == tensor.shape for name, tensor in wanted.items()) else None
+        ours = {diffusers_name(name): name for name in WanVAE(config).state_dict()}
+    return Checkpoint(config, {ours.get(name, name): weight for name, weight in weights.items()})
 
 
 def diffusers_name(name: str) -> str:

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from engine.errors import InvalidInput, Problem, UnknownModel
+from engine.models.handles import Checkpoint
 from engine.models.wan import clip_names, names, umt5_names, vae_names
 from engine.models.wan.clip import CLIPVision
+from engine.models.wan.config import DiTConfig
 from engine.models.wan.dit import WanDiT
 from engine.models.wan.umt5 import UMT5
 from engine.models.wan.vae import WanVAE
@@ -70,7 +72,7 @@ def load_wan(files: Files, *, name: str, device: torch.device, dtype: torch.dtyp
     return Wan(networks, tokenizer, name, negative=negative or OWN_NEGATIVE, build=build)
 
 
-def read_transformer(files: Files) -> names.Checkpoint[Stored]:
+def read_transformer(files: Files) -> Checkpoint[DiTConfig, Stored]:
     """What the transformer's files say of themselves, no weights read. Raises CheckpointMismatch, UnknownModel."""
     try:
         return _parsed(files, "dit", names.parse, "transformer of Wan2.1")
@@ -86,7 +88,7 @@ def network_bytes(weights: Mapping[str, Stored], dtype: torch.dtype) -> int:
 
 
 def _transformer(
-    checkpoint: names.Checkpoint[Stored],
+    checkpoint: Checkpoint[DiTConfig, Stored],
     source: str,
     loras: Sequence[LoraFile],
     place: torch.device,
