@@ -54,9 +54,8 @@ def tiled(name: str, tensors: Mapping[str, Tensor], sidecar: Mapping[str, Any]) 
     yield compare_max(f"{name} dec", decoded.reshape(tensors["dec_out"].shape), tensors["dec_out"], DECODED)
 
 
-@kind("vae")
 def published(name: str, tensors: Mapping[str, Tensor], sidecar: Mapping[str, Any]) -> Iterable[Row]:
-    """Every name and shape of the published file, the sidecar, at full size."""
+    """Every name and shape of the published file, the sidecar, at full size. Its kind is told in `wan_vae`."""
     handles = {key: torch.empty(shape, device="meta") for key, shape in sidecar.items()}
     yield exact(f"{name} is recognised", recognise(rename(handles)) == VAE)
     with torch.device("meta"):

@@ -35,13 +35,16 @@ class StillClip(Clip):
 
     def through(self, layer: Layer, frames: list[Tensor], last: bool) -> list[Tensor]:
         given = self.given.get(layer)
-        if given is None or not given.again(frames):
+        if given is None:  # the clip's first frame, which comes alone and never again
+            self.given[layer] = Given([])
+            return layer(frames, self, last)
+        if not given.again(frames):
             given = self.given[layer] = Given([ref(x) for x in frames])
         given.times += 1
         if given.answers is None:
-            seen = 1 + self.reach(layer)
+            steady = given.times > self.reach(layer)
             answers = layer(frames, self, last)
-            if given.times < seen:
+            if not steady:
                 return answers
             given.answers = answers
         return [*given.answers]

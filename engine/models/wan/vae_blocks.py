@@ -25,13 +25,16 @@ class RMSNorm(nn.Module):
         self.gamma = nn.Parameter(torch.empty(channels, *(1,) * dimensions))
 
     def forward(self, x: Tensor) -> Tensor:
-        channels, gamma = x.shape[1], self.gamma.flatten()
-        if x.is_cuda:  # one kernel, over rows of channels
-            rows = F.rms_norm(x.permute(0, 2, 3, 1).flatten(1, 2), (channels,), gamma, TINY**2)
-            return as_frame(rows, x)
+        if x.is_cuda:
+            return self.by_rows(x)
         length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
-        scale = length.clamp_min_(TINY).reciprocal_().mul_(math.sqrt(channels)).to(x.dtype)
-        return (x * scale).mul_(gamma[:, None, None])
+        scale = length.clamp_min_(TINY).reciprocal_().mul_(math.sqrt(x.shape[1])).to(x.dtype)
+        return (x * scale).mul_(self.gamma.flatten()[:, None, None])
+
+    def by_rows(self, x: Tensor) -> Tensor:
+        """The same for CUDA, which has one kernel for it."""
+        rows = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view, (B, H W, C)
+        return as_frame(F.rms_norm(rows, rows.shape[2:], self.gamma.flatten(), TINY**2), x)
 
 
 class ResidualBlock(nn.Module):

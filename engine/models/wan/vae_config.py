@@ -28,3 +28,22 @@ class WanVAEConfig:
 
 
 VAE = WanVAEConfig()  # the only published one
+
+
+# Peaks, in values held for each pixel of a frame, as counted on tensors alone for clips of several seconds; less for
+# shorter ones. What kernels and allocators take for themselves is left to the caller.
+_ENCODED, _DECODED = 2480, 3150
+
+
+def encode_bytes(config: WanVAEConfig, height: int, width: int, itemsize: int) -> int:
+    """Peak bytes of tensors in `WanVAE.encode_still`, latents among them and weights not; `encode` takes 1/8 less."""
+    return _bytes(config, _ENCODED, height * width * itemsize)
+
+
+def decode_bytes(config: WanVAEConfig, height: int, width: int, itemsize: int) -> int:
+    """Peak bytes of tensors in `WanVAE.decode`, for whoever keeps none of its frames; weights not among them."""
+    return _bytes(config, _DECODED, height * width * itemsize)
+
+
+def _bytes(config: WanVAEConfig, values: int, size: int) -> int:
+    return -(-values * size * config.width // VAE.width)

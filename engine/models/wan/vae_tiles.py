@@ -2,7 +2,7 @@
 
 Tiles are squares of `tile` pixels and begin every `stride` pixels, both multiples of 8. Over what it shares with the
 tile above, then with the one to the left, each rises linearly from theirs. The device holds one tile's work, the host
-the whole result. It is not what the whole picture gives: beyond a tile's border there are zeros, and attention ends there.
+the whole result. It is not what the whole picture gives: beyond a tile's border are zeros, and attention ends there.
 """
 
 from collections.abc import Callable, Iterable, Iterator
