@@ -28,7 +28,9 @@ class BlockedLinear(nn.Module):
 
 def can_block(linear: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether it is a plain layer of a type that oneDNN has fast products for on this machine."""
-    if type(linear) is not nn.Linear or linear.weight.device.type != "cpu" or not torch._C._has_mkldnn:
+    if type(linear) is not nn.Linear or linear.weight.device.type != "cpu":
+        return False
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if linear.weight.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

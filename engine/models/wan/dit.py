@@ -74,14 +74,7 @@ class Block(nn.Module):
         keys = self.cross_attn.text_keys(text, zeros)
         return (keys,) if image is None else (keys, self.cross_attn.image_keys(image))
 
-    def step(
-        self,
-        x: Tensor,
-        vectors: Tensor,
-        table: Tensor,
-        contexts: Sequence[Sequence[Keys]],
-        chunk: int,
-    ) -> Tensor:
+    def step(self, x: Tensor, vectors: Tensor, table: Tensor, contexts: Sequence[Sequence[Keys]], chunk: int) -> Tensor:
         """The stream (L, B, D), float32, one layer on; it may be changed in place.
 
         vectors: (6, D), or (6, B, D), float32: shift, 1 + scale and gate around self attention, then around the
@@ -91,7 +84,7 @@ class Block(nn.Module):
         shift, scale, gate, *others = vectors.unbind()
         spans = _spans(len(x), len(contexts), chunk)
         q, k, v = x.new_empty(3, *x.shape[:2], self.self_attn.heads, table.shape[1] * 2, dtype=self.dtype)
-        for span in spans:
+        for span in spans:  # no name for the normed tokens: it would keep them until the end
             self.self_attn.project(
                 modulated(x[span], shift, scale).to(self.dtype), table[span], q[span], k[span], v[span]
             )
@@ -138,7 +131,8 @@ class WanDiT(nn.Module):
     def prepare(self, device: torch.device | None = None) -> None:
         """Once, with the weights in: bring what is small to float32, and the layers' modulations together.
 
-        Afterwards the state dict is no longer the published one.
+        device: where the network is going to work, if that is known; for a processor the layers' weights are laid out
+        anew, and can then move nowhere else. Afterwards the state dict is no longer the published one.
         """
         for module in self.modules():
             if isinstance(module, LayerNorm | RMSNorm | PatchEmbedding):

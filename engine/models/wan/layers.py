@@ -110,7 +110,9 @@ class Head(nn.Module):
 
     def vectors(self) -> Tensor:
         """(2, D): what of shift and 1 + scale is always the same."""
-        return self.modulation[0].float() + torch.tensor([[0.0], [1.0]], device=self.modulation.device)
+        vectors = self.modulation[0].float().clone()
+        vectors[1] += 1
+        return vectors
 
     def forward(self, x: Tensor, vectors: Tensor) -> Tensor:
         """Tokens (L, B, D), with shift and 1 + scale, (2, D) or (2, B, D) -> (L, B, 2 * 2 * outputs), channels last."""
