@@ -90,10 +90,10 @@ class Desk:
 
     def any_model(self, name: str | None) -> Model:
         """The model of that name, or the worker's first, whatever it does. Raises UnknownModel, ModelNotBaked."""
-        name = name if name is not None else self.settings.models[0]
+        name = name if name is not None else next(iter(self.settings.models), "")
         found = self.catalog.find(name)
         generates = FAMILY_NAMES.get(name.strip().casefold()) == "wan"
-        return self.model(name, found.tasks[0] if found else "t2v" if generates else "upscale")
+        return self.model(name or None, found.tasks[0] if found else "t2v" if generates else "upscale")
 
     def family(self, model: Model) -> Family[Any]:
         """How to deal with the model. Raises ModelNotBaked for a family that is yet to come."""
