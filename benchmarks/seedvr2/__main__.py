@@ -14,36 +14,22 @@ name and its float32 weights by their published names, and returns what is calle
 
 import argparse
 import importlib
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from benchmarks.seedvr2.cases import CASES, Case, Forward, Weights, weights_of
+from benchmarks.turns import Work, measure, print_head
 from engine.pipelines.devices import fastest_dtype
 
-BASE = "plain float32"
-CLOCKS = (0, 1)  # of a Turn
-COLUMNS = "{:14} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9} {:>8} {:>10}"
 Make = Callable[[str, Weights], Forward]
 
 
-class Turn(NamedTuple):
-    """Seconds, and what came of them."""
-
-    wall: float
-    cpu: float
-    result: Tensor
-
-
-def contenders(case: Case, against: Make | None, *, plain_half: bool) -> dict[str, Callable[[], Tensor]]:
-    """By name: forwards of the same weights and inputs."""
+def contenders(case: Case, against: Make | None, *, plain_half: bool) -> dict[str, Work]:
+    """By name: forwards of the same weights and inputs, the plain one in float32 first."""
     inputs = case.inputs()
-    work: dict[str, Callable[[], Tensor]] = {}
+    work: dict[str, Work] = {}
     for dtype in dict.fromkeys((torch.float32, fastest_dtype(torch.device("cpu")))):
         weights, cast = weights_of(case.net, dtype), [tensor.to(dtype) for tensor in inputs]
         kind = str(dtype).removeprefix("torch.")
@@ -53,32 +39,6 @@ def contenders(case: Case, against: Make | None, *, plain_half: bool) -> dict[st
     if against is not None:
         work["against"] = partial(against(case.name, weights_of(case.net, torch.float32)), *inputs)
     return work
-
-
-def turn(work: Callable[[], Tensor], threads: int) -> Turn:
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = work()
-    return Turn(time.perf_counter() - wall, (time.process_time() - cpu) / threads, result)
-
-
-def decibels(wanted: Tensor, got: Tensor) -> float:
-    return float(10 * torch.log10(wanted.var() / (got.float() - wanted).square().mean()))
-
-
-def measure(case: Case, work: Mapping[str, Callable[[], Tensor]], repeats: int, threads: int) -> None:
-    """Print a case's rows."""
-    rounds = [{name: turn(run, threads) for name, run in work.items()} for _ in range(repeats)]
-    operations = case.operations()
-    print(f"\n{case.name}: {operations / 1e9:.0f} GFLOP")
-    for name in work:
-        base, turns = ([row[which] for row in rounds] for which in (BASE, name))
-        wall, cpu = (statistics.median(t[clock] for t in turns) for clock in CLOCKS)
-        pairs = list(zip(base, turns, strict=True))
-        faster = (statistics.median(a[clock] / b[clock] for a, b in pairs) for clock in CLOCKS)
-        figures = [f"{wall:.3f}", f"{cpu:.3f}", *(f"{ratio:.2f}x" for ratio in faster)]
-        near = "" if name == BASE else f"{decibels(base[0].result, turns[0].result):.0f}"
-        reference = [f"{case.reference:.2f}", f"{case.reference / wall:.2f}x"] if case.reference else ["", ""]
-        print(COLUMNS.format(name, *figures, f"{operations / wall / 1e9:.0f}", near, *reference), flush=True)
 
 
 def named(text: str) -> Make:
@@ -103,13 +63,19 @@ def main() -> None:
         parser.error(f"no case is called so; there are {', '.join(case.name for case in cases)}")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    print(f"{options.threads} threads, torch {torch.__version__}, {torch.cpu.get_capabilities()['cpu_name']}")
-    heads = ("", "wall s", "CPU s", "wall", "CPU", "GFLOP/s", "dB", "reference", "faster")
-    print(COLUMNS.format(*heads))
+    repeats = 1 if options.quick else options.repeats
+    print_head(options.threads, "reference", "faster")
     with torch.inference_mode():
         for case in chosen:
             work = contenders(case, options.against, plain_half=options.plain_half)
-            measure(case, work, 1 if options.quick else options.repeats, options.threads)
+            measure(
+                case.name,
+                work,
+                case.operations(),
+                repeats=repeats,
+                threads=options.threads,
+                reference=case.reference,
+            )
             del work  # before the next one's networks are made
 
 
