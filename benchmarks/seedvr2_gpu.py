@@ -16,31 +16,30 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.seedvr2.full_size import compile_layers, matrix_rate, networks, operations, wait
+from benchmarks.card import GIB, allocated, free_bytes, guarded, matrix_rate, wait
+from benchmarks.seedvr2.full_size import compile_layers, networks, operations
 from builder.tiny import weights as tiny
-from engine.errors import OutOfMemory
 from engine.frames import RGB24, Frame, Raster
 from engine.models.seedvr2.config import DIT_3B, DIT_7B, DiTConfig
 from engine.models.seedvr2.vae_config import VAE, VAEConfig
-from engine.pipelines.devices import is_out_of_memory, release
+from engine.pipelines.devices import release
 from engine.pipelines.seedvr2.memory import Footprint
 from engine.pipelines.seedvr2.networks import Networks
 from engine.pipelines.seedvr2.options import SeedVR2Options
 from engine.pipelines.seedvr2.pipeline import SeedVR2
 from engine.pipelines.seedvr2.plan import Plan, begin, ladder
 
-GIB = 2**30
 PHASES = ("encode", "dit", "decode")
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "1440p": (2560, 1440), "4k": (3840, 2160)}
 STREAMS = {5: 0.63, 25: 1.65, 211: 2.53}
@@ -51,7 +50,6 @@ model    size     batch   tile  seconds  share   seconds  share   seconds  share
 
 Size = tuple[int, int]  # width, height
 Row = dict[str, Any]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,32 +184,6 @@ def raster(size: Size, *, half: bool = False) -> Raster:
 
 def named(size: Size) -> str:
     return "x".join(map(str, size))
-
-
-def guarded(work: Callable[[], T], device: torch.device) -> T | str:
-    """What comes of it, or that memory ran out."""
-    try:
-        return work()
-    except OutOfMemory as error:
-        problem = str(error)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        problem = "out of memory"
-    release(device)
-    return problem
-
-
-def free_bytes(device: torch.device) -> int:
-    release(device)
-    return torch.cuda.mem_get_info()[0] if device.type == "cuda" else 8 * GIB
-
-
-def allocated(device: torch.device, *, peak: bool = False) -> int:
-    """Bytes of tensors; nobody counts them on a CPU."""
-    if device.type == "cpu":
-        return 0
-    return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
 
 
 def shown(row: Row) -> str:

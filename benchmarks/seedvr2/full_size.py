@@ -1,14 +1,11 @@
 """SeedVR2's networks with random weights, made on the device they run on, and what arithmetic they are."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from statistics import median
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.card import DTYPE, counted, random_weights
 from benchmarks.seedvr2.cases import TEXT
 from engine.models.seedvr2 import attention
 from engine.models.seedvr2.blocks import ResnetBlock
@@ -20,8 +17,6 @@ from engine.models.seedvr2.vae_config import SPATIAL, TEMPORAL, VAEConfig
 from engine.pipelines.seedvr2.networks import Networks
 from engine.weights.load import load_weights
 from engine.weights.packed import unpack_once
-
-DTYPE = torch.bfloat16
 
 
 def networks(config: DiTConfig, vae_config: VAEConfig, device: torch.device, *, fp8: bool) -> Networks:
@@ -35,19 +30,6 @@ def networks(config: DiTConfig, vae_config: VAEConfig, device: torch.device, *, 
     load_weights(vae, random_weights(vae, device, fp8=False), "random", dtype=DTYPE)
     vae.eval().requires_grad_(False).prepare()
     return Networks(dit, vae, device, DTYPE)
-
-
-def random_weights(net: nn.Module, device: torch.device, *, fp8: bool) -> dict[str, Tensor]:
-    """Of a size that keeps activations of order one; with `fp8` the layers' matrices are of one byte a value."""
-
-    def made(name: str, shape: Sequence[int]) -> Tensor:
-        w = torch.randn(tuple(shape), device=device, dtype=DTYPE)
-        if len(shape) < 2:
-            return w.mul_(0.02).add_(float(name.endswith(("weight", "_scale"))))
-        w /= (w.numel() / shape[0]) ** 0.5
-        return w.to(torch.float8_e4m3fn) if fp8 and name.startswith("blocks.") else w
-
-    return {name: made(name, tensor.shape) for name, tensor in net.state_dict().items()}
 
 
 def compile_layers(nets: Networks) -> None:
@@ -79,30 +61,4 @@ def operations(nets: Networks, frames: int, height: int, width: int) -> dict[str
         "dit": lambda: dit(x),
         "decode": lambda: vae.decode(z),
     }
-    return {phase: _counted(run) * (pairs if phase == "dit" else 1) for phase, run in work.items()}
-
-
-def _counted(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counted:
-        work()
-    return counted.get_total_flops()
-
-
-def matrix_rate(device: torch.device) -> float:
-    """Operations per second in one large matrix product."""
-    n = 8192 if device.type == "cuda" else 512
-    a, b = (torch.randn(n, n, device=device, dtype=DTYPE) for _ in range(2))
-    seconds = []
-    for _ in range(10):
-        wait(device)
-        begun = time.perf_counter()
-        a @ b
-        wait(device)
-        seconds.append(time.perf_counter() - begun)
-    return float(2 * n**3 / median(seconds[3:]))
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return {phase: counted(run) * (pairs if phase == "dit" else 1) for phase, run in work.items()}
