@@ -37,6 +37,16 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Anew:
+    """Frames that come from the first one on whenever they are asked for."""
+
+    read: Callable[[], Iterator[Frame]]
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.read()
+
+
+@dataclass(frozen=True, slots=True)
 class Worked:
     """How a pipeline did its work, told before another takes its place in memory."""
 
@@ -128,7 +138,8 @@ def _opened(script: Script, path: Path | None) -> Iterator[tuple[Source | None, 
         return
     still = script.request.kind == "i2v"
     with open_media(path, script.source, Clip(max_frames=1) if still else Clip()) as reader:
-        frames = reader.frames() if still else at_rate(reader.frames(), FPS, script.plain.frames)
+        count = script.plain.frames
+        frames = Anew(lambda: reader.frames() if still else at_rate(reader.frames(), FPS, count))
         yield Source(frames, reader.raster), reader.warnings
 
 

@@ -20,8 +20,8 @@ from engine.notes import Note
 from engine.pipelines.devices import release, unless_out_of_memory
 from engine.pipelines.frames import from_rgb, resize, to_rgb
 from engine.pipelines.plans import MIB, Cost, Plan, Ran, choose, ladder
+from engine.pipelines.protocol import UNWATCHED, Estimate, Watch
 from engine.pipelines.tiling import enlarge_by_tiles
-from engine.pipelines.upscaler import UNWATCHED, Estimate, Watch
 from engine.spans import chunks
 from engine.weights.load import CheckpointMismatch, load_weights, read_weights
 

@@ -12,7 +12,10 @@ O = TypeVar("O", contravariant=True)  # noqa: E741 - the family's options
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a video begins from: one frame of an image, or as many frames of a video as are to be made."""
+    """What a video begins from: one frame of an image, or as many frames of a video as are to be made.
+
+    frames: from the first on whenever they are asked for, as where memory ran out the first time.
+    """
 
     frames: Iterable[Frame]
     raster: Raster

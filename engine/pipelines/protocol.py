@@ -16,7 +16,7 @@ class Watch(Protocol):
         """Raises when the work should stop. Cheap: called between any two pieces of it."""
 
     def phase(self, name: str, done: float) -> None:
-        """The phase `name` ("encode", "dit", "decode", "color") begins now; `done` frames' worth of work lies behind.
+        """The phase `name` ("encode", "dit", "sample", ...) begins now; `done` frames' worth of work lies behind.
 
         `done` may be a fraction, and counts from the beginning of the stream.
         """

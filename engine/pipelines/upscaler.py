@@ -4,9 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from engine.frames import Frame, Raster
-from engine.pipelines.protocol import UNWATCHED, Estimate, Pipeline, Told, Unwatched, Watch
-
-__all__ = ["UNWATCHED", "Estimate", "Told", "Unwatched", "Upscaler", "Watch"]
+from engine.pipelines.protocol import Pipeline, Watch
 
 O = TypeVar("O", contravariant=True)  # noqa: E741 - the family's options
 

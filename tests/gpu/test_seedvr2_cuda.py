@@ -16,12 +16,12 @@ from engine.models.seedvr2.norm import FrameNorm
 from engine.models.seedvr2.vae import VideoVAE
 from engine.models.seedvr2.vae_config import VAE as FULL_VAE
 from engine.pipelines.devices import release
+from engine.pipelines.protocol import UNWATCHED, Unwatched, Watch
 from engine.pipelines.seedvr2.networks import Networks
 from engine.pipelines.seedvr2.options import SeedVR2Options
 from engine.pipelines.seedvr2.pipeline import SeedVR2
 from engine.pipelines.seedvr2.plan import Plan
 from engine.pipelines.seedvr2.sampling import draw_noise
-from engine.pipelines.upscaler import UNWATCHED, Unwatched, Watch
 
 pytestmark = [
     pytest.mark.gpu,

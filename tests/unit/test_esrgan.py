@@ -19,8 +19,8 @@ from engine.models.esrgan.srvgg import SRVGG, SRVGGConfig
 from engine.pipelines.devices import fastest_dtype
 from engine.pipelines.esrgan import Esrgan, EsrganOptions, load_esrgan
 from engine.pipelines.frames import from_rgb, resize, to_rgb
+from engine.pipelines.protocol import Unwatched
 from engine.pipelines.tiling import enlarge_by_tiles
-from engine.pipelines.upscaler import Unwatched
 from engine.weights.load import CheckpointMismatch
 from tests.parity.esrgan import ANIMEVIDEO_V3, weights_by_rule
 

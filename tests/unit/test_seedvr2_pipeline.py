@@ -14,10 +14,10 @@ from torch import Tensor
 from engine.errors import Internal, OutOfMemory
 from engine.frames import RGB24, RGBA32, Frame, PixelFormat, Raster
 from engine.pipelines.frames import resize, to_rgb
+from engine.pipelines.protocol import UNWATCHED, Watch
 from engine.pipelines.seedvr2.networks import Networks
 from engine.pipelines.seedvr2.options import SeedVR2Options
 from engine.pipelines.seedvr2.pipeline import SeedVR2
-from engine.pipelines.upscaler import UNWATCHED, Watch
 from tests.parity.seedvr2_pipe import Run, networks
 
 GOLDENS = Path(__file__).parents[1] / "data" / "goldens" / "seedvr2"

@@ -56,7 +56,8 @@ def test_the_condition_says_that_the_first_latent_is_given() -> None:
 @pytest.mark.parametrize(("frames", "made"), [(1, 1), (2, 5), (5, 5), (8, 9)])
 def test_the_last_frame_is_repeated_until_the_clip_is_whole(frames: int, made: int) -> None:
     source = [still(4, 6, values=10 * n) for n in range(frames)]
-    given = [*clip(source, Raster(6, 4, RGB24), 16, 32, CPU)]
+    given = [*clip(source, Raster(6, 4, RGB24), 16, 32, "keep", CPU)]
     assert [tuple(x.shape) for x in given] == [(1, 3, 16, 32)] * made
+    assert all(x.shape == (1, 3, 16, 32) for x in given)
     codes = [round((x.mean().item() + 1) / 2 * 255) for x in given]
     assert codes == [10 * min(n, frames - 1) for n in range(made)]

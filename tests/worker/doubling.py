@@ -16,8 +16,8 @@ from engine.jobs.families import Family, SeedVR2Family, Setup, Use
 from engine.notes import Note
 from engine.pipelines.frames import from_rgb, resize, to_rgb
 from engine.pipelines.plans import Plan, Ran
+from engine.pipelines.protocol import Estimate, Watch
 from engine.pipelines.seedvr2.options import SeedVR2Options
-from engine.pipelines.upscaler import Estimate, Watch
 from engine.spans import chunks
 from engine.weights.load import CheckpointMismatch
 

@@ -11,11 +11,11 @@ from engine.models.seedvr2.vae import VideoVAE
 from engine.models.seedvr2.vae_config import VAE
 from engine.pipelines.devices import operations_per_second
 from engine.pipelines.plans import Ran
+from engine.pipelines.protocol import Estimate
 from engine.pipelines.seedvr2.load import read_checkpoint, remarks
 from engine.pipelines.seedvr2.memory import Footprint, matrix_parameters
 from engine.pipelines.seedvr2.options import SeedVR2Options
 from engine.pipelines.seedvr2.plan import begin, ladder, overridden
-from engine.pipelines.upscaler import Estimate
 
 # Multiply-adds of the published autoencoder as we run it, both ways, for each pixel of the result.
 FIRST_FRAME, LATER_FRAME = 6.1e6, 9.8e6

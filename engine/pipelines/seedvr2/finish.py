@@ -10,8 +10,8 @@ from engine.frames import Frame, Raster
 from engine.pipelines.alpha import enlarge_alpha
 from engine.pipelines.color import correct
 from engine.pipelines.frames import from_rgb, resize, to_rgb
+from engine.pipelines.protocol import Watch
 from engine.pipelines.seedvr2.options import SeedVR2Options
-from engine.pipelines.upscaler import Watch
 
 
 @dataclass(frozen=True, slots=True)

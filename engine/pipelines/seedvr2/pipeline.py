@@ -20,6 +20,7 @@ from engine.frames import RGB24, Frame, Raster
 from engine.notes import Note
 from engine.pipelines.devices import release, unless_out_of_memory
 from engine.pipelines.plans import MIB, Ran
+from engine.pipelines.protocol import UNWATCHED, Watch
 from engine.pipelines.scenes import Cuts
 from engine.pipelines.seedvr2.batches import Batch, Batches
 from engine.pipelines.seedvr2.finish import Job, finished, source_rgb
@@ -29,7 +30,6 @@ from engine.pipelines.seedvr2.options import SeedVR2Options
 from engine.pipelines.seedvr2.plan import Plan, begin, following, ladder, overridden
 from engine.pipelines.seedvr2.preparation import add_noise, blend_weights, clip_indices, prepare
 from engine.pipelines.seedvr2.sampling import condition_noise, draw_noise
-from engine.pipelines.upscaler import UNWATCHED, Watch
 
 SHARES = {"encode": 0.0, "dit": 0.25, "decode": 0.45, "color": 0.95}  # of a batch's work done when the phase begins
 WARM_EDGE = 64

@@ -61,7 +61,7 @@ def load_wan(files: Files, *, name: str, device: torch.device, dtype: torch.dtyp
     place = room.take(checkpoint.weights, dtype)
 
     def build(loras: tuple[LoraFile, ...]) -> WanDiT:
-        return _transformer(checkpoint, files["dit"][0].name, loras, place, dtype)
+        return _transformer(checkpoint, files["dit"][0].name, loras, place, dtype, device)
 
     dit = build(())
     vae = _autoencoder(files, room, dtype)
@@ -93,14 +93,16 @@ def _transformer(
     loras: Sequence[LoraFile],
     place: torch.device,
     dtype: torch.dtype,
+    device: torch.device,
 ) -> WanDiT:
+    """Loaded at `place`, to work on `device`."""
     with torch.device("meta"):
         net = WanDiT(checkpoint.config)
     shapes = {key: tensor.shape for key, tensor in net.state_dict().items()}
     changes = [(_changes(lora, shapes), lora.strength) for lora in loras]
     load_weights(net, checkpoint.weights, source, device=place, dtype=dtype)
     apply_loras(net, changes)
-    net.eval().requires_grad_(False).prepare()
+    net.eval().requires_grad_(False).prepare(device)
     for block in net.blocks:
         unpack_once(block)
     return net

@@ -225,7 +225,8 @@ class Wan:
         options, nets = job.options, self.networks
 
         def encoded(plan: Plan) -> Tensor:
-            given = clip(source.frames, source.raster, options.height, options.width, nets.device)
+            size = options.height, options.width
+            given = clip(source.frames, source.raster, *size, options.fit, nets.device)
             return nets.encode(given, plan, job.watch.check)
 
         with self._phase("encode", job):

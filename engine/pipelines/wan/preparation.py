@@ -3,7 +3,7 @@
 The published resize is bicubic without antialiasing, and its overshoot is not clamped (wan/image2video.py).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -24,17 +24,11 @@ def picture(frame: Frame, raster: Raster, device: torch.device) -> Tensor:
 
 def first_frame(image: Tensor, height: int, width: int, fit: Fit) -> Tensor:
     """(1, 3, h, w) in [-1, 1] -> (1, 3, height, width): stretched, cut from the middle, or in the middle of black."""
-    if fit == "keep":
-        return _resized(image, height, width)
-    ratios = height / image.shape[2], width / image.shape[3]
-    scale = max(ratios) if fit == "crop" else min(ratios)
-    rows, columns = (max(round(n * scale), 1) for n in image.shape[2:])
-    image = _resized(image, rows, columns)
-    if fit == "crop":
-        top, left = (rows - height) // 2, (columns - width) // 2
-        return image[..., top : top + height, left : left + width]
-    top, left = (height - rows) // 2, (width - columns) // 2
-    return F.pad(image, (left, width - columns - left, top, height - rows - top), value=-1.0)
+
+    def resized(x: Tensor, rows: int, columns: int) -> Tensor:
+        return F.interpolate(x, size=(rows, columns), mode="bicubic", align_corners=False)
+
+    return _fitted(image, height, width, fit, resized)
 
 
 def condition(latents: Tensor) -> Tensor:
@@ -44,12 +38,13 @@ def condition(latents: Tensor) -> Tensor:
     return torch.cat((mask, latents))
 
 
-def clip(frames: Iterable[Frame], raster: Raster, height: int, width: int, device: torch.device) -> Iterator[Tensor]:
+def clip(
+    frames: Iterable[Frame], raster: Raster, height: int, width: int, fit: Fit, device: torch.device
+) -> Iterator[Tensor]:
     """Frames (1, 3, H, W) in [-1, 1], the last one repeated until they are 4 n + 1, as the autoencoder wants them."""
     count, x = 0, None
     for frame in frames:
-        rgb = to_rgb([frame], raster, device, torch.float32)
-        x = resize(rgb[:, :3], height, width).clamp(0, 1).mul(2).sub(1)
+        x = _fitted(picture(frame, raster, device), height, width, fit, resize).clamp(-1, 1)
         yield x
         count += 1
     assert x is not None  # whoever asked has made sure that there are frames
@@ -57,5 +52,15 @@ def clip(frames: Iterable[Frame], raster: Raster, height: int, width: int, devic
         yield x
 
 
-def _resized(image: Tensor, height: int, width: int) -> Tensor:
-    return F.interpolate(image, size=(height, width), mode="bicubic", align_corners=False)
+def _fitted(image: Tensor, height: int, width: int, fit: Fit, resized: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+    if fit == "keep":
+        return resized(image, height, width)
+    ratios = height / image.shape[2], width / image.shape[3]
+    scale = max(ratios) if fit == "crop" else min(ratios)
+    rows, columns = (max(round(n * scale), 1) for n in image.shape[2:])
+    image = resized(image, rows, columns)
+    if fit == "crop":
+        top, left = (rows - height) // 2, (columns - width) // 2
+        return image[..., top : top + height, left : left + width]
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return F.pad(image, (left, width - columns - left, top, height - rows - top), value=-1.0)
