@@ -71,5 +71,8 @@ def published(name: str, tensors: Mapping[str, Tensor], sidecar: Mapping[str, An
         yield from seedvr2_vae.published(name, tensors, sidecar)
         return
     handles = {key: torch.empty(shape, device="meta") for key, shape in sidecar.items()}
+    with torch.device("meta"):
+        wanted = {key: weight.shape for key, weight in WanVAE(VAE).state_dict().items()}
+    yield exact(f"{name} names and shapes", {key: handle.shape for key, handle in handles.items()} == wanted)
     for layout in (handles, {diffusers_name(key): handle for key, handle in handles.items()}):
-        yield exact(f"{name} names and shapes", parse(layout) == Checkpoint(VAE, handles))
+        yield exact(f"{name} is recognised", parse(layout) == Checkpoint(VAE, handles))
