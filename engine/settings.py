@@ -80,6 +80,11 @@ class Settings(BaseModel):
 
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="`auto`, `cuda` or `cpu`")
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="`auto`, `bf16`, `fp16` or `fp32`")
+    fp8_matmul: bool = Field(
+        False,
+        json_schema_extra=_default("off"),
+        description="multiply Wan2.1's fp8 weights in fp8 where the GPU can: faster, and an approximation",
+    )
     vram_budget_mb: int | None = Field(
         None, gt=0, json_schema_extra=_default("what is free"), description="most GPU memory that is planned with"
     )

@@ -163,6 +163,7 @@ class Desk:
             self.residency.device,
             self.dtype(model),
             denoise_strength if model.mixed else None,
+            self.settings.fp8_matmul,
         )
 
     def _load(self, setup: Setup) -> Pipeline:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Setup:
     """A model on this machine: those of its files that are here, by name; the device and the arithmetic it runs in.
 
-    denoise_strength: of a model that is mixed from two checkpoints, else None. free_bytes: of the device, when it is
-    loaded.
+    denoise_strength: of a model that is mixed from two checkpoints, else None. fp8_matmul: whether fp8 weights may be
+    multiplied in fp8. free_bytes: of the device, when it is loaded.
     """
 
     model: Model
@@ -39,6 +39,7 @@ class Setup:
     device: "torch.device"
     dtype: "torch.dtype"
     denoise_strength: float | None = None
+    fp8_matmul: bool = False
     free_bytes: int = 0
 
     def file(self, role: str) -> Path | None:
@@ -210,7 +211,12 @@ class WanFamily(Family[Generator["WanOptions"]]):
         from engine.pipelines.wan.load import load_wan
 
         return load_wan(
-            setup.files, name=setup.model.name, device=setup.device, dtype=setup.dtype, free_bytes=setup.free_bytes
+            setup.files,
+            name=setup.model.name,
+            device=setup.device,
+            dtype=setup.dtype,
+            free_bytes=setup.free_bytes,
+            fp8_matmul=setup.fp8_matmul,
         )
 
     def options(self, request: GenerateRequest, loras: "Sequence[LoraFile]", free_bytes: int) -> "WanOptions":

@@ -23,7 +23,7 @@ from engine.pipelines.wan.pipeline import Wan
 from engine.pipelines.wan.prompts import Tokenizer
 from engine.weights.load import CheckpointMismatch, load_weights, open_all, open_weights
 from engine.weights.lora import Delta, LoraMismatch, apply_loras, read_lora
-from engine.weights.packed import unpack_once
+from engine.weights.packed import PackedLinear, unpack_once
 from engine.weights.stored import Stored
 
 HEADROOM = 2 * 2**30  # bytes of the device that stay free for work when networks are loaded
@@ -51,9 +51,12 @@ class Room:
         return self.device
 
 
-def load_wan(files: Files, *, name: str, device: torch.device, dtype: torch.dtype, free_bytes: int) -> Wan:
+def load_wan(
+    files: Files, *, name: str, device: torch.device, dtype: torch.dtype, free_bytes: int, fp8_matmul: bool = False
+) -> Wan:
     """All networks, ready to run, as many on the device as fit there. The transformer comes first.
 
+    fp8_matmul: multiply the transformer's fp8 weights in fp8 where the device can, which is an approximation.
     Raises CheckpointMismatch, OSError, UnknownModel for relatives of Wan2.1 that this engine does not run.
     """
     room = Room(device, free_bytes)
@@ -61,7 +64,11 @@ def load_wan(files: Files, *, name: str, device: torch.device, dtype: torch.dtyp
     place = room.take(checkpoint.weights, dtype)
 
     def build(loras: tuple[LoraFile, ...]) -> WanDiT:
-        return _transformer(checkpoint, files["dit"][0].name, loras, place, dtype, device)
+        net = _transformer(checkpoint, files["dit"][0].name, loras, place, dtype, device)
+        for layer in net.blocks.modules():
+            if isinstance(layer, PackedLinear):
+                layer.fp8_matmul = fp8_matmul
+        return net
 
     dit = build(())
     vae = _autoencoder(files, room, dtype)
