@@ -1,12 +1,16 @@
-"""What SeedVR2 plans on cards of several sizes, as a Markdown table: computed, nothing is run.
+"""What SeedVR2 and Wan2.1 plan on cards of several sizes, as Markdown tables: computed, nothing is run.
 
-    python -m benchmarks.plans
+    python -m benchmarks.plans [seedvr2 | wan]
 
-Each video is enlarged to twice its size, in bfloat16, with default options. A card's gigabytes are 10^9 bytes, which is
-less than most have; the context of CUDA and both networks' weights are taken off before a plan is chosen.
+All in bfloat16, with default options. A card's gigabytes are 10^9 bytes, which is less than most have; the context of
+CUDA is taken off before a plan is chosen, and the weights. SeedVR2 enlarges each video to twice its size, Wan2.1 makes
+81 frames under guidance.
 """
 
+import argparse
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Literal
 
 import torch
 
@@ -15,12 +19,19 @@ from engine.frames import RGB24, Raster
 from engine.models.seedvr2.config import DIT_3B, DIT_7B
 from engine.models.seedvr2.vae import VideoVAE
 from engine.models.seedvr2.vae_config import VAE
+from engine.pipelines.plans import choose
 from engine.pipelines.seedvr2.memory import Footprint
 from engine.pipelines.seedvr2.options import SeedVR2Options
 from engine.pipelines.seedvr2.plan import Plan, begin, ladder
+from engine.pipelines.wan import memory as wan_memory
+from engine.pipelines.wan import plan as wan_plan
+from engine.pipelines.wan.estimate import model_sizes
+from engine.pipelines.wan.options import WanOptions
+
+Size = tuple[int, int]  # width, height
 
 CONTEXT = int(0.6 * 2**30)
-DTYPE = torch.bfloat16
+DTYPE, CUDA = torch.bfloat16, torch.device("cuda")
 CARDS = (8, 16, 24, 48, 80, 141)  # 10^9 bytes
 TARGETS = {"1080p": (1920, 1080), "4K": (3840, 2160)}
 MODELS = {
@@ -31,6 +42,17 @@ MODELS = {
     "7B mixed": "seedvr2_ema_7b_fp8_e4m3fn_mixed_block35_fp16",
     "7B Q4_K": "seedvr2_ema_7b-Q4_K_M",
 }
+WAN_TARGETS = {"480P": (832, 480), "720P": (1280, 720)}
+WAN_MODELS = {  # of image-to-video the 720P's files are of the same sizes
+    "1.3B bf16": "wan21-t2v-1.3b-bf16",
+    "T2V-14B bf16": "wan21-t2v-14b-bf16",
+    "T2V-14B fp8": "wan21-t2v-14b-fp8",
+    "T2V-14B Q4_K_M": "wan21-t2v-14b-q4_k_m",
+    "I2V-14B bf16": "wan21-i2v-480p-bf16",
+    "I2V-14B fp8": "wan21-i2v-480p-fp8",
+    "I2V-14B Q4_K_M": "wan21-i2v-480p-q4_k_m",
+}
+ABOUT = {"wan21-t2v-14b-q4_k_m": 10_100_000_000, "wan21-i2v-480p-q4_k_m": 11_300_000_000}  # where the catalog has none
 
 
 @cache
@@ -42,7 +64,7 @@ def autoencoder_bytes() -> int:
     return sum(tensor.nbytes for tensor in [*vae.parameters(), *vae.buffers()])
 
 
-def planned(name: str, size: tuple[int, int], card: int) -> Plan | None:
+def planned(name: str, size: Size, card: int) -> Plan | None:
     """What a worker would begin with, or None when nothing fits."""
     model = catalog.built_in().find(name)
     assert model is not None and model.files[0].bytes is not None
@@ -56,7 +78,7 @@ def planned(name: str, size: tuple[int, int], card: int) -> Plan | None:
         Raster(width, height, RGB24),
         options,
         dtype=DTYPE,
-        device=torch.device("cuda"),
+        device=CUDA,
         dit_weights=weights,
         vae_weights=autoencoder_bytes(),
     )
@@ -71,17 +93,88 @@ def cell(plan: Plan | None) -> str:
     return ", ".join(word for word in words if word)
 
 
-def row(cells: list[str]) -> str:
+def wan_planned(name: str, size: Size, card: int) -> wan_plan.Plan | None:
+    """What a worker would begin with, or None when nothing fits."""
+    sizes, task = wan_sizes(name)
+    width, height = size
+    free = card * 10**9 - CONTEXT
+    options = WanOptions(
+        task=task,
+        prompt="",
+        frames=81,
+        width=width,
+        height=height,
+        steps=50,
+        guidance=5.0,
+        shift=5.0,
+        solver="unipc",
+        seed=0,
+        free_bytes=free,
+    )
+    plans = wan_plan.ladder(wan_memory.Footprint.of(sizes, options, width * height, DTYPE, CUDA))
+    plan = plans[choose(plans, free)]
+    return plan if plan.bytes <= free else None
+
+
+@cache
+def wan_sizes(name: str) -> tuple[wan_memory.Sizes, Literal["t2v", "i2v"]]:
+    """Of the published files, and what the model makes videos of."""
+    model = catalog.built_in().find(name)
+    assert model is not None
+    known = [(file.role, file.bytes) for file in model.files if file.bytes is not None]
+    published = {role: sum(size for other, size in known if other == role) for role, _ in known}
+    if name in ABOUT:
+        published["dit"] = ABOUT[name]
+    return model_sizes({}, model.architecture, DTYPE, published), "i2v" if "i2v" in model.tasks else "t2v"
+
+
+def wan_cell(plan: wan_plan.Plan | None) -> str:
+    if plan is None:
+        return "does not fit"
+    stays = {0: "in turn", 2: "transformer and VAE stay"}.get(len(plan.stay), "all stay")
+    words = [stays, "one pass" if plan.batched else "two passes"]
+    words += [f"tiles {plan.tile}"] * bool(plan.tile)
+    words += ["text on host"] * plan.text_on_host
+    words += [f"{plan.blocks - plan.resident} of {plan.blocks} blocks streamed"] * (plan.resident < plan.blocks)
+    return f"{', '.join(words)}; {plan.bytes / 1e9:.1f} GB"
+
+
+def row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> None:
-    print("Frames at once; tiles of the autoencoder in pixels, where whole frames do not fit.\n")
-    print(row(["card", "result", *MODELS]))
-    print(row(["---"] * (2 + len(MODELS))))
+def table(heads: Sequence[str], targets: Mapping[str, Size], filled: Callable[[int, Size], Sequence[str]]) -> None:
+    """A row for each card and target."""
+    print(row(["card", "result", *heads]))
+    print(row(["---"] * (2 + len(heads))))
     for card in CARDS:
-        for label, size in TARGETS.items():
-            print(row([f"{card} GB", label, *(cell(planned(name, size, card)) for name in MODELS.values())]))
+        for label, size in targets.items():
+            print(row([f"{card} GB", label, *filled(card, size)]))
+
+
+def seedvr2() -> None:
+    print("Frames at once; tiles of the autoencoder in pixels, where whole frames do not fit.\n")
+    table(MODELS, TARGETS, lambda card, size: [cell(planned(name, size, card)) for name in MODELS.values()])
+
+
+def wan() -> None:
+    print("What stays on the card, passes of a guided step, what else is done to fit; the most that is held then.\n")
+    table(
+        WAN_MODELS,
+        WAN_TARGETS,
+        lambda card, size: [wan_cell(wan_planned(name, size, card)) for name in WAN_MODELS.values()],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.plans", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    families = {"seedvr2": seedvr2, "wan": wan}
+    parser.add_argument("family", nargs="*", choices=[*families, []], help="which tables (default: all)")
+    for i, family in enumerate(parser.parse_args().family or families):
+        print("\n" * bool(i), end="")
+        families[family]()
 
 
 if __name__ == "__main__":
