@@ -105,7 +105,6 @@ def test_a_whole_run_stays_within_what_is_planned_for_each_phase(task: str) -> N
 @pytest.mark.parametrize(
     ("config", "size", "dtype", "packed"),
     [
-        (T2V_1_3B, (832, 480), torch.bfloat16, False),
         (T2V_1_3B, (832, 480), torch.float32, False),
         (T2V_14B, (1280, 720), torch.bfloat16, False),
         (T2V_14B, (1280, 720), torch.bfloat16, True),
@@ -115,7 +114,7 @@ def test_a_whole_run_stays_within_what_is_planned_for_each_phase(task: str) -> N
 def test_sampling_at_full_size_stays_within_what_is_planned(
     config: DiTConfig, size: tuple[int, int], dtype: torch.dtype, packed: bool, batched: bool
 ) -> None:
-    net = transformer(replace(config, layers=1), dtype, packed)
+    net = transformer(replace(config, layers=2), dtype, packed)
     assert 1 <= planned_sample(net.config, size, dtype, batched) / taken(net, size, dtype, batched) <= 1.5
 
 
@@ -138,7 +137,7 @@ def planned_sample(config: DiTConfig, size: tuple[int, int], dtype: torch.dtype,
     options = replace(OPTIONS, frames=81, width=size[0], height=size[1], task=config.task)
     sizes = Sizes(config, VAE, UMT5_XXL, None, {"vae": 0, "dit": 0, "text": 0}, 0)
     footprint = Footprint.of(sizes, options, 0, dtype, torch.device("cuda"))
-    return footprint.peaks((), resident=1, batched=batched, tile=0, text_on_host=True)["sample"]
+    return footprint.peaks((), resident=2, batched=batched, tile=0, text_on_host=True)["sample"]
 
 
 @torch.inference_mode()
