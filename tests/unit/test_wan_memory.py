@@ -106,7 +106,7 @@ def test_a_whole_run_stays_within_what_is_planned_for_each_phase(task: str) -> N
     ("config", "size", "dtype", "packed"),
     [
         (T2V_1_3B, (832, 480), torch.float32, False),
-        (T2V_14B, (1280, 720), torch.bfloat16, False),
+        (T2V_14B, (832, 480), torch.bfloat16, False),
         (T2V_14B, (1280, 720), torch.bfloat16, True),
         (I2V_14B, (832, 480), torch.float16, False),
     ],
