@@ -10,7 +10,7 @@ from engine.jobs.delivery import deliver, find_place, inline_place
 from engine.jobs.generate_rules import settled, source_field
 from engine.jobs.job import Job
 from engine.jobs.loras import find_loras, lora_files
-from engine.jobs.making import make
+from engine.jobs.making import demand_readable, make
 from engine.jobs.plan import demand_possible
 from engine.jobs.requests import GenerateRequest
 from engine.jobs.result import Reply
@@ -40,6 +40,7 @@ def generate(request: GenerateRequest, job: Job) -> Reply:
         script = draw_up(request, model, loras, chained, info, name, desk.settings.max_output_pixels)
         place = place or inline_place(request, script.final)
         require_room(job.scratch, _least_bytes(script))
+        demand_readable(script, path)
     remarks = (*remarks, *script.notes)
     if request.dry_run:
         return _estimated(script, model, remarks, job)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.catalog import Model
-from engine.errors import Internal, OutOfMemory
+from engine.errors import Internal, OutOfMemory, SourceCorrupt
 from engine.frames import Frame, Raster
 from engine.jobs import result
 from engine.jobs.generate_rules import FPS
@@ -57,6 +57,13 @@ class Worked:
     @classmethod
     def of(cls, pipeline: Pipeline, *notes: Note) -> "Worked":
         return cls(pipeline.plan.as_reply(), dict(pipeline.seconds), (*notes, *pipeline.notes))
+
+
+def demand_readable(script: Script, path: Path | None) -> None:
+    """Raises SourceCorrupt where a source has no first frame, which is known long before a network is loaded."""
+    with _opened(script, path) as (source, _):
+        if source is not None:
+            next(iter(source.frames), None)
 
 
 def make(
@@ -132,15 +139,19 @@ def _generated(
 
 @contextmanager
 def _opened(script: Script, path: Path | None) -> Iterator[tuple[Source | None, list[Note]]]:
-    """What is begun from, and what is noted while it is read."""
+    """What is begun from, and what is noted while it is read. Raises SourceCorrupt."""
     if path is None or script.source is None:
         yield None, []
         return
     still = script.request.kind == "i2v"
-    with open_media(path, script.source, Clip(max_frames=1) if still else Clip()) as reader:
-        count = script.plain.frames
-        frames = Anew(lambda: reader.frames() if still else at_rate(reader.frames(), FPS, count))
-        yield Source(frames, reader.raster), reader.warnings
+    try:
+        with open_media(path, script.source, Clip(max_frames=1) if still else Clip()) as reader:
+            count = script.plain.frames
+            frames = Anew(lambda: reader.frames() if still else at_rate(reader.frames(), FPS, count))
+            yield Source(frames, reader.raster), reader.warnings
+    except SourceCorrupt as error:
+        error.hint = "send the whole file"  # an upscale may ask for a part of it instead
+        raise
 
 
 def _exactly(frames: Iterable[Frame], count: int) -> Iterator[Frame]:
