@@ -177,13 +177,17 @@ class Wan:
         else:
             x = noise
         x = self._sample(x, levels, texts, image, job)
+        self._demand_numbers(x)
+        return x
+
+    def _demand_numbers(self, x: Tensor) -> None:
+        """Raises Internal."""
         if not bool(torch.isfinite(x).all()):
             raise Internal(
                 f"`{self.name}` gave values that are no numbers",
                 hint="a checkpoint may be damaged, or DTYPE too narrow for it: bf16 or fp32 hold more",
                 stage="process",
             )
-        return x
 
     def _prompts(self, job: Job) -> list[Tensor]:
         """Rows (N, text_dim) of the prompt and, under guidance, of the negative one."""
@@ -279,6 +283,7 @@ class Wan:
             frames = x[0].movedim(1, 0)[max(begin - at, 0) : job.options.frames - at]
             first, at = max(begin, at), at + x.shape[2]
             if len(frames):
+                self._demand_numbers(frames)
                 times = [Frame((), Fraction(first + i, FPS), Fraction(1, FPS)) for i in range(len(frames))]
                 yield from_rgb(frames.add(1).div_(2), times, job.target)
 
