@@ -61,6 +61,7 @@ def load_wan(
     """
     room = Room(device, free_bytes)
     checkpoint = read_transformer(files)
+    _demand_task(checkpoint.config, files)
     place = room.take(checkpoint.weights, dtype)
 
     def build(loras: tuple[LoraFile, ...]) -> WanDiT:
@@ -85,6 +86,15 @@ def read_transformer(files: Files) -> Checkpoint[DiTConfig, Stored]:
         return _parsed(files, "dit", names.parse, "transformer of Wan2.1")
     except names.Unsupported as error:
         raise UnknownModel(f"{files['dit'][0].name} cannot be run: {error}", field="model") from error
+
+
+def _demand_task(config: DiTConfig, files: Files) -> None:
+    """Raises CheckpointMismatch for a network of the other task than the model's, which its other files tell."""
+    source = files["dit"][0].name
+    if config.task == "i2v" and not files.get("image_encoder"):
+        raise CheckpointMismatch(source, "it is a network for image to video, which needs an image encoder beside it")
+    if config.task == "t2v" and files.get("image_encoder"):
+        raise CheckpointMismatch(source, "it is a network for text to video, yet an image encoder lies beside it")
 
 
 def network_bytes(weights: Mapping[str, Stored], dtype: torch.dtype) -> int:
