@@ -86,7 +86,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of tiny SeedVR2 checkpoints in every published layout, with their catalog."""
+    """A folder of tiny SeedVR2 and Wan2.1 checkpoints in every published layout, with their catalog."""
     from builder.tiny.layouts import make  # here, for `gguf` takes a moment to import
 
     folder = tmp_path_factory.mktemp("checkpoints")
