@@ -77,15 +77,15 @@ def model_sizes(
     vae = _read(files, "vae", vae_names.parse)
     image = _read(files, "image_encoder", clip_names.parse) if dit.image_dim is not None else None
     whole, one = _parameters(dit)
-    weights = {
-        "vae": _autoencoder_bytes(vae.config if vae else VAE, dtype),
-        "dit": network_bytes(checkpoint.weights, dtype) if checkpoint else unread("dit", whole, dtype),
+    weights = {  # in the order of Networks', so that an estimate's plan reads as the job's
         "text": network_bytes(text.weights, wide) if text else unread("text_encoder", UMT5_PARAMETERS, wide),
+        "vae": _autoencoder_bytes(vae.config if vae else VAE, dtype),
     }
     if dit.image_dim is not None:
         weights["image"] = (
             network_bytes(image.weights, dtype) if image else unread("image_encoder", CLIP_PARAMETERS, dtype)
         )
+    weights["dit"] = network_bytes(checkpoint.weights, dtype) if checkpoint else unread("dit", whole, dtype)
     return Sizes(
         dit,
         vae.config if vae else VAE,
