@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from builder.tiny import wan_networks as tiny
+from builder.tiny.wan_weights import tensor_by_rule
 from engine.frames import RGB24, Frame, Raster
 from engine.models.wan.clip import CLIPVision
 from engine.models.wan.config import I2V_14B, T2V_1_3B, T2V_14B, DiTConfig, Task
@@ -64,18 +65,20 @@ class Phases(Unwatched):
         self.live.peak = self.live.now
 
 
-def networks(task: Task) -> Networks:
+def networks(task: Task, device: torch.device = CPU, dtype: torch.dtype = torch.float32) -> Networks:
+    """Tiny ones, the same weights on any device."""
     with torch.device("meta"):
         text, dit, vae = UMT5(tiny.TEXT), WanDiT(tiny.DITS[task]), WanVAE(tiny.VAE)
-        image = CLIPVision(tiny.IMAGE)
-    for net, make in ((text, tiny.text_encoder), (dit, lambda: tiny.transformer(task)), (vae, tiny.autoencoder)):
-        load_weights(net, make(), "by rule")
-    image.to_empty(device=CPU).apply(lambda module: [p.data.fill_(0.01) for p in module.parameters(recurse=False)])
-    for net in (text, dit, vae, image):
+        image = CLIPVision(tiny.IMAGE) if task == "i2v" else None
+    for net in (text, dit, vae, *([image] if image else [])):
+        prefix = "visual." if net is image else ""
+        shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+        weights = {name: tensor_by_rule(prefix + name, shape) for name, shape in shapes.items()}
+        load_weights(net, weights, "by rule", device=device, dtype=dtype)
         net.eval().requires_grad_(False)
     dit.prepare()
     vae.prepare()
-    return Networks(text, image if task == "i2v" else None, dit, vae, CPU, torch.float32)
+    return Networks(text, image, dit, vae, device, dtype)
 
 
 def moving(count: int, width: int, height: int) -> Iterator[Frame]:
