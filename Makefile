@@ -26,6 +26,7 @@ bench: .venv/test
 	.venv/bin/python -m benchmarks.road
 	.venv/bin/python -m benchmarks.esrgan
 	.venv/bin/python -m benchmarks.seedvr2
+	.venv/bin/python -m benchmarks.wan
 	.venv/bin/python -m benchmarks.plans
 	.venv/bin/python -m benchmarks.memory
 	.venv/bin/python -m benchmarks.start
