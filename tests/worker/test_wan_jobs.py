@@ -19,6 +19,7 @@ from tests.media import samples
 from tests.worker.inside import Inside, Reply, inside
 from tests.worker.test_seedvr2_jobs import pictures, seconds
 from tests.worker.tiny import I2V, T2V, codes, generate, offering, wan_loras
+from tests.worker.tiny import MODEL as SEEDVR2
 
 Pictures = NDArray[np.float64]
 
@@ -43,9 +44,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, checkpoints: Path) -> Iterato
         "models_dir": (folder / "loras", checkpoints),
         "dtype": "fp32",
     }
-    with offering(
-        folder, checkpoints, (T2V, I2V, "bundled", *(f"tiny-{name}" for name in LAYOUTS)), **settings
-    ) as made:
+    with offering(folder, checkpoints, ("bundled", SEEDVR2, *(f"tiny-{name}" for name in LAYOUTS)), **settings) as made:
         yield made
 
 
@@ -189,6 +188,18 @@ def test_a_photograph_is_upright_and_gives_its_aspect(shop: Inside) -> None:
     assert file_of(shop, image=shop.offer(upright)) == reply["output"]["sha256"]
 
 
+@pytest.mark.parametrize("network", ["encode_image", "encode_still"])
+def test_an_image_is_seen_as_a_whole_and_as_the_first_frame(
+    shop: Inside, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    given = {"image": still(shop), "size": "48*32"}
+    made, seen = shown(shop, **given), getattr(Networks, network)
+    monkeypatch.setattr(Networks, network, lambda *arguments: seen(*arguments) * 0)
+    shop.ask(action="offload")  # and with it what is remembered of the image
+    assert apart(shown(shop, **given), made) > 0.5
+    shop.ask(action="offload")
+
+
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 def test_an_image_is_fitted_to_exactly_the_size(shop: Inside, fit: str) -> None:
     made = shown(shop, image=still(shop), fit=fit)
@@ -236,6 +247,14 @@ def test_a_video_is_enlarged_by_another_model_in_the_same_job(shop: Inside) -> N
     assert (reply["output"]["width"], reply["output"]["height"], reply["output"]["frames"]) == (64, 64, 5)
     assert (reply["upscale"]["model"], reply["upscale"]["plan"]["attempts"]) == ("bundled", 1)
     assert {"bundled", T2V} <= set(shop.ask(action="info")["loaded"])
+
+
+def test_a_video_is_restored_by_seedvr2_in_the_same_job(shop: Inside) -> None:
+    reply = generate(shop, upscale={"model": SEEDVR2, "resolution": 48, "batch_size": 5})
+    assert reply.get("status") == "completed", reply
+    assert (reply["output"]["width"], reply["output"]["height"], reply["output"]["frames"]) == (48, 48, 5)
+    assert (reply["upscale"]["model"], reply["upscale"]["plan"]["batch_size"], codes(reply)) == (SEEDVR2, 5, [])
+    assert list(reply["upscale"]["phases"]) == ["encode", "dit", "decode", "color"]
 
 
 # ---- Layouts ----------------------------------------------------------------------------------------------------
