@@ -1,7 +1,7 @@
 """Write tiny checkpoints and their catalog.
 
 python -m builder.tiny --into DIR [LAYOUT...]
-MODELS_DIR=DIR CATALOG=DIR/catalog.toml MODELS=tiny-seedvr2-3b-fp16 python handler.py
+MODELS_DIR=DIR CATALOG=DIR/catalog.toml MODELS=tiny-seedvr2-3b-fp16,tiny-wan-t2v-original python handler.py
 """
 
 import argparse
