@@ -58,7 +58,7 @@ def _options(sizes: Sizes, prompts: Sequence[str]) -> WanOptions:
 
 def _ours(nets: Networks, tokenizer: Tokenizer, options: WanOptions) -> Tensor:
     """Frames (F, H, W, 3) in [0, 1], by a pipeline that has not been called before."""
-    wan = Wan(nets, tokenizer, "random", negative="", build=lambda loras: nets.dit)
+    wan = Wan(nets, tokenizer, "random", negative="", build=lambda loras: lambda device: nets.dit)
     frames = wan(None, Raster(options.width, options.height, RGB24), options)
     return torch.from_numpy(np.stack([frame.planes[0] for frame in frames])).float().div_(255)
 

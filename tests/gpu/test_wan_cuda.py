@@ -50,7 +50,7 @@ def exact_products() -> Iterator[None]:
 
 
 def wan_of(nets: Networks) -> Wan:
-    return Wan(nets, Tokenizer(tiny.tokenizer()), "tiny", negative="", build=lambda loras: nets.dit)
+    return Wan(nets, Tokenizer(tiny.tokenizer()), "tiny", negative="", build=lambda loras: lambda device: nets.dit)
 
 
 def made(nets: Networks, task: str, watch: Watch = UNWATCHED, **changes: Any) -> Tensor:
@@ -213,7 +213,7 @@ def test_each_phase_stays_within_the_memory_that_was_planned(fp8: bool) -> None:
     release(CUDA)
     before = torch.cuda.memory_allocated()
     wan = wan_of(wide(fp8=fp8))
-    wan.warm()
+    wan.warm(2**40)
     phases = Phases()
     for _ in wan(None, Raster(MID.width, MID.height, RGB24), MID, phases):
         pass
@@ -225,7 +225,7 @@ def test_each_phase_stays_within_the_memory_that_was_planned(fp8: bool) -> None:
 def test_where_memory_is_scarce_the_work_goes_on_with_less_and_the_next_job_is_whole() -> None:
     """The process may hold but half of what decoding takes, and so the decoder stands alone or takes tiles."""
     wan, raster = wan_of(wide()), Raster(MID.width, MID.height, RGB24)
-    wan.warm()
+    wan.warm(2**40)
     release(CUDA)
     room = decode_bytes(VAE, MID.height, MID.width, 2) // 2
     total = torch.cuda.get_device_properties(CUDA).total_memory

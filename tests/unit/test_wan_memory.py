@@ -90,7 +90,7 @@ def moving(count: int, width: int, height: int) -> Iterator[Frame]:
 @pytest.mark.parametrize("task", ["t2v", "i2v", "v2v"])
 def test_a_whole_run_stays_within_what_is_planned_for_each_phase(task: str) -> None:
     nets = networks("i2v" if task == "i2v" else "t2v")
-    wan = Wan(nets, Tokenizer(tiny.tokenizer()), "tiny", negative="", build=lambda loras: nets.dit)
+    wan = Wan(nets, Tokenizer(tiny.tokenizer()), "tiny", negative="", build=lambda loras: lambda device: nets.dit)
     options = replace(OPTIONS, task=task)  # type: ignore[arg-type]
     raster = Raster(options.width, options.height, RGB24)
     source = None if task == "t2v" else Source(moving(1 if task == "i2v" else 17, 240, 160), Raster(240, 160, RGB24))
@@ -101,7 +101,7 @@ def test_a_whole_run_stays_within_what_is_planned_for_each_phase(task: str) -> N
         phases.phase("", 0)
     for phase, planned in wan.plan.plan.peaks.items():
         if phase in ("encode", "sample", "decode"):
-            assert 1 <= (planned - nets.sizes.all_bytes) / phases.peaks[phase] <= 2.5, phase
+            assert 1 <= (planned - sum(nets.sizes.weights.values())) / phases.peaks[phase] <= 2.5, phase
 
 
 @pytest.mark.parametrize("batched", [True, False], ids=["one pass", "two passes"])
@@ -110,7 +110,7 @@ def test_a_whole_run_stays_within_what_is_planned_for_each_phase(task: str) -> N
     [
         (T2V_1_3B, (832, 480), torch.float32, False),
         (T2V_14B, (832, 480), torch.bfloat16, False),
-        (T2V_14B, (1280, 720), torch.bfloat16, True),
+        (T2V_14B, (832, 480), torch.bfloat16, True),
         (I2V_14B, (832, 480), torch.float16, False),
     ],
 )
@@ -118,7 +118,8 @@ def test_sampling_at_full_size_stays_within_what_is_planned(
     config: DiTConfig, size: tuple[int, int], dtype: torch.dtype, packed: bool, batched: bool
 ) -> None:
     net = transformer(replace(config, layers=2), dtype, packed)
-    assert 1 <= planned_sample(net.config, size, dtype, batched) / taken(net, size, dtype, batched) <= 1.5
+    planned = planned_sample(net.config, size, dtype, packed, batched)
+    assert 1 <= planned / taken(net, size, dtype, batched) <= 1.5
 
 
 def transformer(config: DiTConfig, dtype: torch.dtype, packed: bool) -> WanDiT:
@@ -135,10 +136,11 @@ def transformer(config: DiTConfig, dtype: torch.dtype, packed: bool) -> WanDiT:
     return net
 
 
-def planned_sample(config: DiTConfig, size: tuple[int, int], dtype: torch.dtype, batched: bool) -> int:
+def planned_sample(config: DiTConfig, size: tuple[int, int], dtype: torch.dtype, packed: bool, batched: bool) -> int:
     """Without weights."""
     options = replace(OPTIONS, frames=81, width=size[0], height=size[1], task=config.task)
-    sizes = Sizes(config, VAE, UMT5_XXL, None, {"vae": 0, "dit": 0, "text": 0}, 0)
+    weights = dict.fromkeys(("text", "vae", "dit"), 0)
+    sizes = Sizes(config, VAE, UMT5_XXL, None, weights, block=0, packed=frozenset(["dit"] if packed else []))
     footprint = Footprint.of(sizes, options, 0, dtype, torch.device("cuda"))
     return footprint.peaks((), resident=2, batched=batched, tile=0, text_on_host=True)["sample"]
 
