@@ -48,13 +48,13 @@ class Residency(Generic[K, P]):
             self._stop_timer()
             self._users += 1
         try:
-            yield self._get(key, load)
+            yield self._loaded(key, load)
         finally:
             with self._lock:
                 self._users -= 1
                 self._start_timer()
 
-    def _get(self, key: K, load: Callable[[], P]) -> P:
+    def _loaded(self, key: K, load: Callable[[], P]) -> P:
         with self._lock:
             if key in self._pipelines:
                 self._pipelines[key] = self._pipelines.pop(key)  # now the one used last
@@ -65,6 +65,10 @@ class Residency(Generic[K, P]):
 
     def holds(self, key: K) -> bool:
         return key in self._pipelines
+
+    def get(self, key: K) -> P | None:
+        """The pipeline under `key`, if it is loaded."""
+        return self._pipelines.get(key)
 
     @property
     def loaded(self) -> list[K]:
@@ -89,14 +93,17 @@ class Residency(Generic[K, P]):
             torch.cuda.empty_cache()
 
     def free_bytes(self) -> int:
-        """Memory a plan may use: what is free on the device, below the operator's budget."""
+        """Memory a plan may use: what is free on the device, below what the operator's budget leaves beside weights."""
         if self.device.type == "cuda":
             import torch
 
-            free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-            budget = self._settings.vram_budget_mb
-        else:
-            free, budget = free_host_bytes(), self._settings.ram_budget_mb
+            held = torch.cuda.memory_allocated()
+            free, budget = (
+                torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - held,
+                self._settings.vram_budget_mb,
+            )
+            return max(min(free, budget * MIB - held), 0) if budget else free
+        free, budget = free_host_bytes(), self._settings.ram_budget_mb
         return min(free, budget * MIB) if budget else free
 
     def report(self) -> dict[str, Any]:

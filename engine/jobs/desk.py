@@ -128,7 +128,7 @@ class Desk:
     def warm(self, model: Model) -> float:
         """Load a model and run one tiny shape; the seconds that took."""
         with self._use(self._setup(model)) as pipeline:
-            return pipeline.warm()
+            return pipeline.warm(self.residency.free_bytes())
 
     @contextmanager
     def _use(self, setup: Setup) -> Iterator[Pipeline]:
@@ -150,7 +150,8 @@ class Desk:
     def estimate_generation(self, model: Model, request: GenerateRequest, source: Raster | None) -> Estimate:
         """What a settled request would take. LoRAs, which are merged, change nothing of that."""
         family, setup = self.generating(model), self._setup(model)
-        free = self.residency.free_bytes() + (family.weight_bytes(setup) if self._holds(model) else 0)
+        loaded = cast("Generator[Any] | None", self.residency.get((model.name, setup.denoise_strength)))
+        free = self.residency.free_bytes() + (loaded.here_bytes if loaded else 0)
         return family.estimate(setup, source, family.options(request, (), free))
 
     def _holds(self, model: Model) -> bool:

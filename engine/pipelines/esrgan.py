@@ -84,13 +84,13 @@ class Esrgan:
         plans = self._plans(source, target, options)
         plan = plans[self._first(plans, options)]
         if self._seconds_per_pixel is None:
-            self.warm()
+            self.warm(options.free_bytes)
         assert self._seconds_per_pixel is not None
         passes = 2 if source.pixel.alpha and target.pixel.alpha else 1
         seconds = passes * self._seconds_per_pixel * source.width * source.height
         return Estimate(Ran(plan, attempts=0), plan.bytes, seconds)
 
-    def warm(self) -> float:
+    def warm(self, free_bytes: int) -> float:
         """Run one tiny shape twice, so that kernels are chosen and the speed is known; seconds it took."""
         x = torch.rand(1, 3, WARM_EDGE, WARM_EDGE, device=self.device)
         begun = time.perf_counter()

@@ -22,7 +22,16 @@ class Source:
 
 
 class Generator(Pipeline, Protocol[O]):
-    """A pipeline that makes frames, from a prompt that stands among its options."""
+    """A pipeline that makes frames, from a prompt that stands among its options.
+
+    negative: the prompt that guidance leads away from where the options name none.
+    """
+
+    negative: str
+
+    @property
+    def here_bytes(self) -> int:
+        """What it takes of the device now, which its next call may dispose of."""
 
     def __call__(self, source: Source | None, target: Raster, options: O, watch: Watch) -> Iterator[Frame]:
         """Exactly as many frames of `target` as the options say; their times are the caller's to set.

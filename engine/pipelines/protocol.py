@@ -70,5 +70,5 @@ class Pipeline(Protocol):
     @property
     def plan(self) -> Told: ...
 
-    def warm(self) -> float:
-        """Run one tiny shape, so that kernels are chosen; the seconds it took."""
+    def warm(self, free_bytes: int) -> float:
+        """Run one tiny shape, so that kernels are chosen; the seconds it took. free_bytes: of the device."""

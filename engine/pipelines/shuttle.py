@@ -65,6 +65,7 @@ class Train:
         self._device = device
         self._ahead = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._under_way: dict[int, torch.cuda.Event] = {}
+        self._behind: torch.cuda.Event | None = None  # the work of the block before the one that was asked for last
         self.resident = len(blocks)
         for i, block in enumerate(blocks):
             block.register_forward_pre_hook(lambda *_, i=i: self._arrive(i))
@@ -95,23 +96,26 @@ class Train:
             block.leave()
 
     def _arrive(self, i: int) -> Any:
-        block = self._blocks[i]
         if (event := self._under_way.pop(i, None)) is not None:
             here = torch.cuda.current_stream(self._device)
             here.wait_event(event)
-            block.used_by(here)
-        block.come()  # nothing is left to do where it came ahead
-        if self._ahead is not None and i + 1 < len(self._blocks) and self._blocks[i + 1].away_bytes:
-            self._send_for(i + 1, self._ahead)
-
-    def _send_for(self, i: int, ahead: torch.cuda.Stream) -> None:
-        with torch.cuda.stream(ahead):
-            self._blocks[i].come()
-            self._under_way[i] = ahead.record_event()
+            self._blocks[i].used_by(here)
+        self._blocks[i].come()  # nothing is left to do where it came ahead
 
     def _depart(self, i: int) -> Any:
         if i >= self.resident:
             self._blocks[i].leave()
+        if self._ahead is not None and i + 1 < len(self._blocks) and self._blocks[i + 1].away_bytes:
+            self._send_for(i + 1, self._ahead)
+
+    def _send_for(self, i: int, ahead: torch.cuda.Stream) -> None:
+        """While the device works on block i - 1, and not before it is done with i - 2: else all would come at once."""
+        if self._behind is not None:
+            self._behind.synchronize()
+        self._behind = torch.cuda.current_stream(self._device).record_event()
+        with torch.cuda.stream(ahead):
+            self._blocks[i].come()
+            self._under_way[i] = ahead.record_event()
 
 
 def _tensors(net: nn.Module) -> list[Tensor]:

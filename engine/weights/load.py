@@ -1,7 +1,7 @@
 """Weight files -> a module whose every tensor is accounted for. Readers know no models, models no formats."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,12 +79,14 @@ def load_weights(
     *,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
+    wide: Callable[[str], bool] = lambda name: False,
 ) -> None:
     """Give `model`, built on `meta`, its tensors: on `device`, numbers in `dtype`. Raises CheckpointMismatch, OSError.
 
     All names and shapes are compared before anything is read. Then tensors are read, a few at a time, in the order of
     the file. Weights of linear layers that are stored in fp8 or in blocks stay so, each layer becoming a PackedLinear;
-    what else is stored so becomes `dtype`, or float32. Without `device` and `dtype` tensors are taken as they are.
+    what else is stored so becomes `dtype`, or float32. Without `device` and `dtype` tensors are taken as they are; and
+    so are the numbers of those whose names are `wide`.
     """
     _account(model, weights, source)
     _pack_linears(model, weights)
@@ -95,7 +97,7 @@ def load_weights(
         name, given = item
         module, leaf = _owner(model, name)
         keep = isinstance(module, PackedLinear) and leaf == "weight"
-        tensor = _read(reader, given, None if keep else _numbers(given, dtype))
+        tensor = _read(reader, given, None if keep else _numbers(given, None if wide(name) else dtype))
         _put(module, leaf, tensor if device is None else tensor.to(device))
         if keep and isinstance(given, Stored) and given.scale is not None:
             module.scale = reader.scale(given.scale, 2)

@@ -88,6 +88,11 @@ class PackedLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, form={form}"
 
 
+def is_packed(module: nn.Module) -> bool:
+    """Whether any layer in it is."""
+    return any(isinstance(layer, PackedLinear) for layer in module.modules())
+
+
 def unpack_once(module: nn.Module) -> None:
     """From now on, within one call of `module` each packed weight in it becomes numbers once, however often it is used.
 

@@ -131,7 +131,7 @@ def test_a_batch_stays_within_the_memory_that_was_planned() -> None:
     source, target = Raster(480, 270, RGB24), Raster(960, 540, RGB24)
     frames = [Frame((np.full((270, 480, 3), n, np.uint8),), Fraction(n, 25)) for n in range(13)]
     model = SeedVR2(nets, "random")
-    model.warm()
+    model.warm(2**40)
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     for _ in model(frames, source, target, SeedVR2Options(free_bytes=2**40, batch_size=13)):

@@ -47,7 +47,7 @@ def main(case: str) -> None:
     tiny = Raster(16, 16, RGB24)  # so that libraries are loaded and threads have begun
     small = Frame((np.zeros((16, 16, 3), np.uint8),), Fraction(0))
     list(upscaler([small], tiny, Raster(int(16 * scale), int(16 * scale), YUV420P), options))
-    upscaler.warm()
+    upscaler.warm(10**12)
     before = status("VmRSS")
     for _ in upscaler(frames, source, target, options):
         pass

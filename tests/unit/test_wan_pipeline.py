@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.errors import Internal, OutOfMemory
+from engine.errors import Internal, InvalidInput, OutOfMemory, Problem
 from engine.frames import RGB24, Frame, Raster
 from engine.pipelines.generator import Source
 from engine.pipelines.protocol import UNWATCHED
@@ -20,6 +21,7 @@ from engine.pipelines.wan.networks import Networks
 from engine.pipelines.wan.options import LoraFile, WanOptions
 from engine.pipelines.wan.pipeline import Wan
 from engine.pipelines.wan.prompts import Tokens
+from tests.parity.wan_dit import by_rule, config_of
 from tests.parity.wan_pipe import SEEDS, networks
 
 GOLDENS = Path(__file__).parents[1] / "data" / "goldens" / "wan"
@@ -33,7 +35,9 @@ class Golden:
         self.tensors: dict[str, Any] = load_file(GOLDENS / f"e2e_{task}_a.safetensors")
         self.told = json.loads((GOLDENS / f"e2e_{task}_a.json").read_text())
         self.built: list[tuple[LoraFile, ...]] = []
+        self.fails: list[Exception] = []
         self.networks = networks(self.told)
+        self.old = ref(self.networks.dit)
         self.wan = Wan(self.networks, self.tokens, "tiny", negative="the negative one", build=self.build)  # type: ignore[arg-type]
         frames, height, width = self.told.get("fhw") or (self.told["frames"], *self.told["out_size"])
         self.raster = Raster(width, height, RGB24)
@@ -57,8 +61,21 @@ class Golden:
         return Tokens(self.tensors["ids"][which, :length].tolist(), cut=7 if "long" in text else 0)
 
     def build(self, loras: tuple[LoraFile, ...]) -> Any:
-        self.built.append(loras)
-        return self.networks.dit
+        """Weights by the rule, whatever the LoRAs."""
+        if any(lora.name == "of another model" for lora in loras):
+            raise InvalidInput([Problem("loras", "does not fit")])
+
+        def load(place: torch.device) -> Any:
+            assert self.old() is None, "two transformers would be in memory"
+            self.built.append(loras)
+            if self.fails:
+                raise self.fails.pop()
+            dit = by_rule(config_of(self.told["dit"]))
+            dit.prepare(place)
+            self.old = ref(dit)
+            return dit
+
+        return load
 
     def made(self, source: Source | None = None, watch: Any = UNWATCHED, **changes: Any) -> list[Frame]:
         options = replace(self.options, **changes)
@@ -288,6 +305,50 @@ def test_the_transformer_is_built_anew_only_when_the_loras_change(golden: Golden
     assert golden.built == [(lora,), (replace(lora, strength=0.5),), ()]
 
 
+def test_a_lora_that_does_not_fit_costs_nothing(golden: Golden) -> None:
+    with pytest.raises(InvalidInput):
+        golden.made(steps=1, loras=(LoraFile("of another model", Path("x"), 1.0),))
+    golden.made(steps=1)
+    assert golden.built == []
+
+
+def test_where_loras_find_no_room_on_the_device_the_transformer_waits_on_the_host(golden: Golden) -> None:
+    lora = LoraFile("fast", Path("fast.safetensors"), 1.0)
+    golden.fails = [torch.OutOfMemoryError()]
+    golden.made(steps=1, loras=(lora,))
+    assert golden.built == [(lora,), (lora,)]
+
+
+def test_a_change_of_loras_that_breaks_off_is_made_up_for_by_the_next_job(golden: Golden) -> None:
+    golden.fails = [OSError("the disk")]
+    with pytest.raises(OSError, match="the disk"):
+        golden.made(steps=1, loras=(LoraFile("fast", Path("fast.safetensors"), 1.0),))
+    assert_within_a_code(video(golden.made()), wanted(golden, "unipc_video"))
+
+
+def test_a_picture_that_was_encoded_by_tiles_is_encoded_anew_where_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    golden = Golden("i2v")
+    features = golden.tensors["clip_fea"][0]
+    monkeypatch.setattr(Networks, "encode_image", lambda self, picture, plan: features)
+    golden.networks._homes["image"] = golden.networks._homes["text"]
+    source = Source([Frame((golden.tensors["image_u8"].numpy(),), Fraction(0))], Raster(70, 45, RGB24))
+    tiles: list[int] = []
+    encode = Networks.encode_still
+
+    def seen(self: Networks, frame: torch.Tensor, frames: int, plan: Any, check: Any) -> torch.Tensor:
+        tiles.append(plan.tile)
+        if len(tiles) == 1:
+            raise torch.OutOfMemoryError
+        return encode(self, frame, frames, plan, check)
+
+    monkeypatch.setattr(Networks, "encode_still", seen)
+    for _ in range(3):
+        golden.made(source, width=288, height=272, frames=5, steps=1)
+    assert tiles == [0, 256, 0]  # and the third time from memory
+
+
 def test_warming_runs_a_tiny_video(golden: Golden) -> None:
-    assert golden.wan.warm() > 0
+    assert golden.wan.warm(FREE) > 0
     assert golden.wan.seconds.keys() == {"text", "sample", "decode"}

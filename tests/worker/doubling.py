@@ -55,7 +55,7 @@ class Doubler:
             yield from from_rgb(resize(x, target.height, target.width), batch, target)
             done += len(batch)
 
-    def warm(self) -> float:
+    def warm(self, free_bytes: int) -> float:
         return 0.001
 
 

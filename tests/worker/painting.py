@@ -35,6 +35,8 @@ class Painter:
     plan: Ran[Plan] = field(default_factory=lambda: Ran(PLAN, attempts=1))
     asked: WanOptions | None = None
     given: list[torch.Tensor] = field(default_factory=list)
+    negative: str = "unpainted"
+    here_bytes: int = 0
 
     def __call__(self, source: Source | None, target: Raster, options: WanOptions, watch: Watch) -> Iterator[Frame]:
         self.asked, self.given = options, []
@@ -57,7 +59,7 @@ class Painter:
             place = resize(shown, options.height, options.width)
         return from_rgb(place, [Frame((), 0)], target)[0]  # type: ignore[arg-type]
 
-    def warm(self) -> float:
+    def warm(self, free_bytes: int) -> float:
         return 0.001
 
 

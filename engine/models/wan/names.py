@@ -88,6 +88,12 @@ def original(name: str) -> str:
     return f"{start}{table[layer]}.{leaf}" if layer in table else name
 
 
+def stays_wide(name: str) -> bool:
+    """Whether the network takes that tensor in float32 whatever it computes in: all but the layers' matrices."""
+    block = _BLOCK.fullmatch(name)
+    return block is None or block[2] == "modulation" or "norm" in block[2]
+
+
 def _config(weights: Mapping[str, HasShape]) -> DiTConfig:
     dim, inputs, *patch = weights["patch_embedding.weight"].shape
     if patch != [1, PATCH, PATCH] or dim % HEAD or weights["head.modulation"].shape[-1] != dim:

@@ -33,7 +33,6 @@ from engine.pipelines.seedvr2.sampling import condition_noise, draw_noise
 
 SHARES = {"encode": 0.0, "dit": 0.25, "decode": 0.45, "color": 0.95}  # of a batch's work done when the phase begins
 WARM_EDGE = 64
-PLENTY = 2**62  # bytes: whoever warms a model wants it on the device
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +83,12 @@ class SeedVR2:
         self.seconds = dict.fromkeys(SHARES, 0.0)
         return islice(self._stream(frames, job, plans), job.prepended, None)
 
-    def warm(self) -> float:
+    def warm(self, free_bytes: int) -> float:
         """Run one tiny picture, so that kernels are chosen; the seconds it took."""
         begun = time.perf_counter()
         raster = Raster(WARM_EDGE, WARM_EDGE, RGB24)
         frame = Frame((np.zeros((WARM_EDGE, WARM_EDGE, 3), np.uint8),), Fraction(0))
-        for _ in self([frame], raster, raster, SeedVR2Options(free_bytes=PLENTY, frames=1)):
+        for _ in self([frame], raster, raster, SeedVR2Options(free_bytes=free_bytes, frames=1)):
             pass
         return time.perf_counter() - begun
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from engine.frames import Raster
-from engine.models.wan import clip_names, umt5_names, vae_names
+from engine.models.wan import clip_names, names, umt5_names, vae_names
 from engine.models.wan.clip import VIT_H
 from engine.models.wan.config import I2V_14B, T2V_1_3B, T2V_14B, DiTConfig
 from engine.models.wan.dit import WanDiT
@@ -85,7 +85,9 @@ def model_sizes(
         weights["image"] = (
             network_bytes(image.weights, dtype) if image else unread("image_encoder", CLIP_PARAMETERS, dtype)
         )
-    weights["dit"] = network_bytes(checkpoint.weights, dtype) if checkpoint else unread("dit", whole, dtype)
+    weights["dit"] = (
+        network_bytes(checkpoint.weights, dtype, names.stays_wide) if checkpoint else unread("dit", whole, dtype)
+    )
     return Sizes(
         dit,
         vae.config if vae else VAE,
@@ -93,6 +95,7 @@ def model_sizes(
         None if dit.image_dim is None else image.config if image else VIT_H,
         weights,
         block=weights["dit"] * one // whole,
+        packed=_packed(weights, {"dit": whole * dtype.itemsize, "text": _text_parameters(text) * wide.itemsize}),
     )
 
 
@@ -117,6 +120,15 @@ def _pass(dit: DiTConfig, latents: int, height: int, width: int) -> float:
 
 def _read(files: Files, role: str, parse: Callable[[Mapping[str, Stored]], T | None]) -> T | None:
     return parse(open_all(files[role])) if files.get(role) else None
+
+
+def _text_parameters(text: umt5_names.TextCheckpoint[Stored] | None) -> int:
+    return sum(stored.shape.numel() for stored in text.weights.values()) if text else UMT5_PARAMETERS
+
+
+def _packed(weights: Mapping[str, int], unpacked: Mapping[str, int]) -> frozenset[str]:
+    """Networks that take clearly less than they would in numbers."""
+    return frozenset(name for name, size in unpacked.items() if weights[name] < 0.75 * size)
 
 
 @cache

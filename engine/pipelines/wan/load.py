@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,9 +43,8 @@ class Room:
     device: torch.device
     free_bytes: int
 
-    def take(self, weights: Mapping[str, Stored], dtype: torch.dtype) -> torch.device:
-        """The place for what `weights` become, which is then taken."""
-        needed = network_bytes(weights, dtype)
+    def take(self, needed: int) -> torch.device:
+        """The place for a network of so many bytes, which is then taken."""
         if self.device.type == "cpu" or needed > self.free_bytes - HEADROOM:
             return torch.device("cpu")
         self.free_bytes -= needed
@@ -60,24 +60,14 @@ def load_wan(
     Raises CheckpointMismatch, OSError, UnknownModel for relatives of Wan2.1 that this engine does not run.
     """
     room = Room(device, free_bytes)
-    checkpoint = read_transformer(files)
-    _demand_task(checkpoint.config, files)
-    place = room.take(checkpoint.weights, dtype)
-
-    def build(loras: tuple[LoraFile, ...]) -> WanDiT:
-        net = _transformer(checkpoint, files["dit"][0].name, loras, place, dtype, device)
-        for layer in net.blocks.modules():
-            if isinstance(layer, PackedLinear):
-                layer.fp8_matmul = fp8_matmul
-        return net
-
-    dit = build(())
+    transformer = Transformer(files["dit"][0].name, read_transformer(files), device, dtype, fp8_matmul)
+    dit = transformer.with_loras(())(room.take(network_bytes(transformer.weights, dtype, names.stays_wide)))
     vae = _autoencoder(files, room, dtype)
     image = _image_encoder(files, room, dtype) if dit.config.image_dim is not None else None
     text, tokenizer = _text_encoder(files, room, dtype)
     negative = default_negative(files.get("negative_prompt", ()), dit.config.task)
     networks = Networks(text, image, dit, vae, device, dtype)
-    return Wan(networks, tokenizer, name, negative=negative or OWN_NEGATIVE, build=build)
+    return Wan(networks, tokenizer, name, negative=negative or OWN_NEGATIVE, build=transformer.with_loras)
 
 
 def read_transformer(files: Files) -> Checkpoint[DiTConfig, Stored]:
@@ -97,32 +87,52 @@ def _demand_task(config: DiTConfig, files: Files) -> None:
         raise CheckpointMismatch(source, "it is a network for text to video, yet an image encoder lies beside it")
 
 
-def network_bytes(weights: Mapping[str, Stored], dtype: torch.dtype) -> int:
-    """What a network takes in memory: what is packed stays so, numbers become `dtype`."""
-    packed = [stored for stored in weights.values() if stored.block is not None or stored.dtype.itemsize == 1]
-    numbers = sum(stored.shape.numel() for stored in weights.values()) - sum(s.shape.numel() for s in packed)
-    return sum(stored.nbytes for stored in packed) + numbers * dtype.itemsize
+def network_bytes(
+    weights: Mapping[str, Stored], dtype: torch.dtype, wide: Callable[[str], bool] = lambda name: False
+) -> int:
+    """What a network takes in memory: what is packed stays so, and what is `wide`; other numbers become `dtype`."""
+
+    def one(name: str, stored: Stored) -> int:
+        if stored.block is not None or stored.dtype.itemsize == 1:
+            return stored.nbytes
+        return stored.shape.numel() * (stored.dtype if wide(name) else dtype).itemsize
+
+    return sum(one(name, stored) for name, stored in weights.items())
 
 
-def _transformer(
-    checkpoint: Checkpoint[DiTConfig, Stored],
-    source: str,
-    loras: Sequence[LoraFile],
-    place: torch.device,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> WanDiT:
-    """Loaded at `place`, to work on `device`."""
-    with torch.device("meta"):
-        net = WanDiT(checkpoint.config)
-    shapes = {key: tensor.shape for key, tensor in net.state_dict().items()}
-    changes = [(_changes(lora, shapes), lora.strength) for lora in loras]
-    load_weights(net, checkpoint.weights, source, device=place, dtype=dtype)
-    apply_loras(net, changes)
-    net.eval().requires_grad_(False).prepare(device)
-    for block in net.blocks:
-        unpack_once(block)
-    return net
+@dataclass(frozen=True, slots=True)
+class Transformer:
+    """A transformer's file, from which the network is loaded as often as its LoRAs change, to work on `device`."""
+
+    source: str
+    checkpoint: Checkpoint[DiTConfig, Stored]
+    device: torch.device
+    dtype: torch.dtype
+    fp8_matmul: bool
+
+    @property
+    def weights(self) -> Mapping[str, Stored]:
+        return self.checkpoint.weights
+
+    def with_loras(self, loras: Sequence[LoraFile]) -> Callable[[torch.device], WanDiT]:
+        """What loads the network, with these merged into it, at some place. Raises InvalidInput, CheckpointMismatch."""
+        with torch.device("meta"):
+            shapes = {key: tensor.shape for key, tensor in WanDiT(self.checkpoint.config).state_dict().items()}
+        return partial(self._loaded, [(_changes(lora, shapes), lora.strength) for lora in loras])
+
+    @torch.inference_mode(False)
+    def _loaded(self, changes: Sequence[tuple[Mapping[str, Delta], float]], place: torch.device) -> WanDiT:
+        with torch.device("meta"):
+            net = WanDiT(self.checkpoint.config)
+        load_weights(net, self.weights, self.source, device=place, dtype=self.dtype, wide=names.stays_wide)
+        apply_loras(net, changes)
+        net.eval().requires_grad_(False).prepare(self.device)
+        for block in net.blocks:
+            unpack_once(block)
+            for layer in block.modules():
+                if isinstance(layer, PackedLinear):
+                    layer.fp8_matmul = self.fp8_matmul
+        return net
 
 
 def _changes(lora: LoraFile, shapes: Mapping[str, torch.Size]) -> dict[str, Delta]:
@@ -176,5 +186,5 @@ def _loaded(
 ) -> N:
     with torch.device("meta"):
         net = kind(config)
-    load_weights(net, weights, source, device=room.take(weights, dtype), dtype=dtype)
+    load_weights(net, weights, source, device=room.take(network_bytes(weights, dtype)), dtype=dtype)
     return net.eval().requires_grad_(False)

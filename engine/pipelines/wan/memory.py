@@ -21,7 +21,9 @@ from engine.pipelines.wan.windows import LONGEST
 FLOAT = 4
 SLACK = 1.15
 LATENT_COPIES = 10  # of the latents in float32: noise, guesses of earlier steps, velocities
-CODES = 5  # float32 copies of decoded frames while they become codes
+CODES = 5  # float32 copies of a decoded frame while it becomes codes
+SOURCE = 40  # bytes for each pixel of a source's frame: its planes and RGB in float32, what lies between
+UNPACKING = 6  # bytes a value takes beyond the result while blocks of few bits become numbers
 AHEAD = 2  # blocks of the transformer beside those that stay: one at work, one on its way
 IMAGE_TOKENS = 257
 PHASES = ("text", "image", "encode", "sample", "decode")
@@ -29,7 +31,9 @@ PHASES = ("text", "image", "encode", "sample", "decode")
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """A model's networks. weights: bytes of each in memory, by name; block: of one block of the transformer."""
+    """A model's networks. weights: bytes of each in memory, by name; block: of one block of the transformer. packed:
+    networks whose weights are stored in a byte a value or less, and become numbers when they are used.
+    """
 
     dit: DiTConfig
     vae: WanVAEConfig
@@ -37,15 +41,12 @@ class Sizes:
     image: CLIPConfig | None
     weights: Mapping[str, int]
     block: int
-
-    @property
-    def all_bytes(self) -> int:
-        return sum(self.weights.values())
+    packed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """A job's sizes. latents: of the whole video. source_pixels: of an image to begin from, else 0. passes: 2 where
+    """A job's sizes. latents: of the whole video. source_pixels: of a frame to begin from, else 0. passes: 2 where
     there is guidance. itemsize: bytes of a number in the networks' arithmetic.
     """
 
@@ -54,7 +55,6 @@ class Footprint:
     height: int
     width: int
     source_pixels: int
-    begins_from_video: bool
     passes: int
     itemsize: int
     on_gpu: bool
@@ -68,8 +68,7 @@ class Footprint:
             latents=latent_frames(options.frames),
             height=options.height,
             width=options.width,
-            source_pixels=source_pixels if options.task == "i2v" else 0,
-            begins_from_video=options.task == "v2v",
+            source_pixels=source_pixels if options.task != "t2v" else 0,
             passes=1 if options.guidance == 1 else 2,
             itemsize=dtype.itemsize,
             on_gpu=device.type == "cuda",
@@ -98,32 +97,41 @@ class Footprint:
         rows, columns = (min(tile or n, n) for n in (self.height, self.width))
         latent = FLOAT * self.sizes.dit.outputs * self.latents * self.height * self.width // 64
         frame = FLOAT * 3 * self.height * self.width
-        work = {"text": _text_bytes(self.sizes.text, self.itemsize)}
+        work = {"text": self._text()}
         if self.source_pixels and self.sizes.image is not None:
-            work["image"] = 2 * FLOAT * 3 * self.source_pixels + _image_bytes(self.sizes.image, self.itemsize)
-        if self.source_pixels or self.begins_from_video:
-            source = FLOAT * 3 * self.source_pixels + 2 * frame
+            work["image"] = SOURCE * self.source_pixels + _image_bytes(self.sizes.image, self.itemsize)
+        if self.source_pixels:
+            source = SOURCE * self.source_pixels + 2 * frame
             work["encode"] = encode_bytes(self.sizes.vae, rows, columns, self.itemsize) + source + 2 * latent
         work["sample"] = self._sample(batched) + LATENT_COPIES * latent
-        work["decode"] = decode_bytes(self.sizes.vae, rows, columns, self.itemsize) + CODES * 4 * frame + 2 * latent
+        work["decode"] = decode_bytes(self.sizes.vae, rows, columns, self.itemsize) + CODES * frame + 2 * latent
         return work
+
+    def _text(self, tokens: int = 512) -> int:
+        """One prompt of the longest kind: streams and the feed-forward, scores and their bias."""
+        text = self.sizes.text
+        unpacked = text.dim * text.hidden * (self.itemsize + UNPACKING) if "text" in self.sizes.packed else 0
+        streams = tokens * (6 * text.dim + 3 * text.hidden) * self.itemsize
+        return streams + 3 * text.heads * tokens**2 * FLOAT + unpacked
 
     def _sample(self, batched: bool) -> int:
         dit, window = self.sizes.dit, min(self.latents, LONGEST)
         batch = self.passes if batched else 1
         inside = activation_bytes(dit, window, self.height // 8, self.width // 8, batch, self.itemsize)
-        unpacked = dit.dim * dit.hidden * self.itemsize  # the largest of a layer's weights, where those are packed
-        return inside + self.passes * context_bytes(dit, self.itemsize) + unpacked
+        return inside + self.passes * context_bytes(dit, self.itemsize) + self._unpacked()
+
+    def _unpacked(self) -> int:
+        """A block's weights in numbers, which stay until it is done, and what its largest takes to become such."""
+        if "dit" not in self.sizes.packed:
+            return 0
+        dit = self.sizes.dit
+        matrices = (8 if dit.image_dim is None else 10) * dit.dim**2 + 2 * dit.dim * dit.hidden
+        return matrices * self.itemsize + dit.dim * dit.hidden * UNPACKING
 
 
 def latent_frames(frames: int) -> int:
     """Latents of a clip that holds at least so many frames."""
     return (frames + 2) // 4 + 1
-
-
-def _text_bytes(text: UMT5Config, itemsize: int, tokens: int = 512) -> int:
-    """One prompt of the longest kind: streams and the feed-forward, scores and their bias."""
-    return tokens * (6 * text.dim + 3 * text.hidden) * itemsize + 3 * text.heads * tokens**2 * FLOAT
 
 
 def _image_bytes(image: CLIPConfig, itemsize: int) -> int:

@@ -14,6 +14,7 @@ from engine.pipelines.shuttle import Shuttle, Train
 from engine.pipelines.wan.memory import Sizes
 from engine.pipelines.wan.plan import OVERLAP, Plan
 from engine.pipelines.wan.sampling import Check
+from engine.weights.packed import is_packed
 
 CPU = torch.device("cpu")
 
@@ -30,28 +31,42 @@ class Networks:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.text, self.image, self.dit, self.vae = text, image, dit, vae
+        self.text, self.image, self.vae = text, image, vae
+        self._dit: WanDiT | None
         self.device, self.dtype = device, dtype
         self._homes: dict[str, Shuttle | Train] = {"text": Shuttle(text, device), "vae": Shuttle(vae, device)}
         if image is not None:
             self._homes["image"] = Shuttle(image, device)
-        self._homes["dit"] = Train(dit, list(dit.blocks), device)
+        self.take(dit)
+
+    @property
+    def dit(self) -> WanDiT:
+        """The transformer. To be asked for only where there is one."""
+        assert self._dit is not None
+        return self._dit
 
     @property
     def sizes(self) -> Sizes:
         block = sum(t.nbytes for t in (*self.dit.blocks[0].parameters(), *self.dit.blocks[0].buffers()))
         weights = {name: home.bytes for name, home in self._homes.items()}
         image = None if self.image is None else self.image.config
-        return Sizes(self.dit.config, self.vae.config, self.text.config, image, weights, block)
+        packed = frozenset(name for name, net in (("dit", self.dit), ("text", self.text)) if is_packed(net))
+        return Sizes(self.dit.config, self.vae.config, self.text.config, image, weights, block, packed)
 
     @property
     def here_bytes(self) -> int:
         """What they take of the device now."""
         return sum(home.bytes - home.away_bytes for home in self._homes.values())
 
-    def exchange(self, dit: WanDiT) -> None:
-        """Another transformer in place of this one."""
-        self.dit, self._homes["dit"] = dit, Train(dit, list(dit.blocks), self.device)
+    def give_up(self) -> None:
+        """Let go of the transformer: until another one is taken, nothing can be made."""
+        self._dit = None
+        self._homes.pop("dit", None)
+
+    def take(self, dit: WanDiT) -> None:
+        """Work with this transformer."""
+        self._dit = dit
+        self._homes["dit"] = Train(dit, list(dit.blocks), self.device)
 
     def encode_text(self, ids: Sequence[int], plan: Plan, check: Check) -> Tensor:
         """Tokens -> (N, text_dim)"""
@@ -91,8 +106,7 @@ class Networks:
 
     def context(self, text: Tensor, image: Tensor | None) -> Context:
         """What the transformer attends to, for a prompt's rows and an image's features."""
-        picture = None if image is None else image.to(self.device, self.dtype)
-        return self.dit.context(text.to(self.device, self.dtype), picture)
+        return self.dit.context(text.to(self.device), None if image is None else image.to(self.device))
 
     def bring(self, wanted: str, plan: Plan) -> None:
         """Put a network onto the device for its phase."""

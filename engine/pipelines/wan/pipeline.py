@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from typing import TypeVar
@@ -37,27 +37,30 @@ from engine.pipelines.wan.schedules import Schedule, schedule
 from engine.pipelines.wan.solvers import solver
 from engine.pipelines.wan.windows import windows
 
-PROMPTS, PICTURES = 32, 4  # remembered: 4 MB and a few dozen each
+REMEMBERED = 2**28  # bytes of prompts' rows, and as many of pictures
 WARM_EDGE, WARM_FRAMES, WARM_STEPS = 64, 5, 2
-PLENTY = 2**62  # bytes: whoever warms a model wants it on the device
 
 R = TypeVar("R")
 Loras = tuple[LoraFile, ...]
+Load = Callable[[torch.device], WanDiT]
+"""Puts the transformer onto a device, from which it may come to the one it works on."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one call is about. latents, rows, columns: of the video's latent."""
+    """What one call is about. short: by phase, bytes that memory ran out for."""
 
     target: Raster
     options: WanOptions
     watch: Watch
     plans: Sequence[Plan]
     available: int
+    short: dict[str, int] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Latents, rows, columns of the video's latent."""
         return latent_frames(self.options.frames), self.options.height // 8, self.options.width // 8
 
 
@@ -72,8 +75,8 @@ class Image:
 class Wan:
     """All networks on one device. `plan`, `notes`, `seconds` tell of the latest call, whole when it is exhausted.
 
-    negative: the prompt that guidance leads away from where the caller names none. build: loads the transformer with
-    LoRAs merged into it; it has been called with `loras`.
+    negative: the prompt that guidance leads away from where the caller names none. build: checks LoRAs, and gives what
+    loads the transformer with them merged into it; the one there is has `loras`.
     """
 
     plan: Ran[Plan]
@@ -85,7 +88,7 @@ class Wan:
         name: str,
         *,
         negative: str,
-        build: Callable[[Loras], WanDiT],
+        build: Callable[[Loras], Load],
         loras: Loras | None = (),
     ) -> None:
         self.networks = networks
@@ -93,12 +96,11 @@ class Wan:
         self.notes: list[Note] = []
         self.seconds: dict[str, float] = {}
         self._tokenizer = tokenizer
-        self._negative = negative
+        self.negative = negative
         self._build = build
         self._loras = loras
-        self._texts: Remembered[str, Tensor] = Remembered(PROMPTS)
-        self._features: Remembered[str, Tensor] = Remembered(PICTURES)
-        self._conditions: Remembered[object, Tensor] = Remembered(PICTURES)
+        self._texts = Remembered(REMEMBERED)
+        self._pictures = Remembered(REMEMBERED)
 
     def __call__(
         self, source: Source | None, target: Raster, options: WanOptions, watch: Watch = UNWATCHED
@@ -108,15 +110,21 @@ class Wan:
         Raises OutOfMemory, Internal, CheckpointMismatch for LoRAs, and what `watch.check` raises.
         """
         nets = self.networks
+        self.notes, self.seconds = [*self._remarks(options)], {}
+        self._adapt(options.loras, watch)
         pixels = source.raster.width * source.raster.height if source else 0
         footprint = Footprint.of(nets.sizes, options, pixels, nets.dtype, nets.device)
-        available = options.free_bytes + nets.here_bytes
+        available = options.free_bytes + self.here_bytes
         plans = ladder(footprint)
         self.plan = Ran(plans[choose(plans, available)], attempts=1)
-        self.notes, self.seconds = [*self._remarks(options)], {}
         return self._stream(source, Job(target, options, watch, plans, available))
 
-    def warm(self) -> float:
+    @property
+    def here_bytes(self) -> int:
+        """What the networks take of the device now."""
+        return self.networks.here_bytes
+
+    def warm(self, free_bytes: int) -> float:
         """Make one tiny video, so that kernels are chosen; the seconds it took."""
         begun = time.perf_counter()
         raster = Raster(WARM_EDGE, WARM_EDGE, RGB24)
@@ -132,7 +140,7 @@ class Wan:
             shift=5.0,
             solver="unipc",
             seed=0,
-            free_bytes=PLENTY,
+            free_bytes=free_bytes,
             loras=self._loras or (),
         )
         grey = Frame((np.full((WARM_EDGE, WARM_EDGE, 3), 128, np.uint8),), Fraction(0))
@@ -142,7 +150,8 @@ class Wan:
 
     def _remarks(self, options: WanOptions) -> Iterator[Note]:
         """What is to be said before any work is done."""
-        for what, text in (("prompt", options.prompt), ("negative_prompt", options.negative or "")):
+        read = [("prompt", options.prompt), ("negative_prompt", options.negative or "")]
+        for what, text in read if options.guidance != 1 else read[:1]:
             if cut := self._tokenizer(clean(text)).cut:
                 yield Note("PROMPT_CUT", f"`{what}` is {cut} tokens over the 512 that are read, so its end was cut")
         if (count := len(windows(latent_frames(options.frames)))) > 1:
@@ -150,18 +159,30 @@ class Wan:
             yield Note("WINDOWS", text)
 
     def _stream(self, source: Source | None, job: Job) -> Iterator[Frame]:
-        self._adapt(job.options.loras)
         with torch.inference_mode():
             latents = self._latents(source, job)
         yield from self._decoded(latents, job)
 
-    def _adapt(self, loras: Loras) -> None:
-        """See that the transformer has these LoRAs and no others. Raises CheckpointMismatch, OSError."""
+    def _adapt(self, loras: Loras, watch: Watch) -> None:
+        """See that the transformer has these LoRAs and no others: never are two of them in memory.
+
+        Raises InvalidInput for a LoRA that does not fit, OutOfMemory, CheckpointMismatch, OSError.
+        """
         if loras == self._loras:
             return
-        self._loras = None  # where it breaks off, the next call begins anew
-        self.networks.exchange(self._build(loras))
-        self._loras = loras
+        with self._phase("load", watch):
+            load, device = self._build(loras), self.networks.device
+            self._loras = None  # where it breaks off from here on, the next call begins anew
+            self.networks.give_up()
+            release(device)
+            dit = unless_out_of_memory(lambda: load(device))
+            if dit is None:
+                release(device)
+                dit = unless_out_of_memory(lambda: load(torch.device("cpu")))
+            if dit is None:
+                raise OutOfMemory("the transformer with these LoRAs does not fit into this worker's memory")
+            self.networks.take(dit)
+            self._loras = loras
 
     def _latents(self, source: Source | None, job: Job) -> Tensor:
         """(16, T, h, w)"""
@@ -194,35 +215,47 @@ class Wan:
         options = job.options
         texts = [options.prompt]
         if options.guidance != 1:
-            texts.append(self._negative if options.negative is None else options.negative)
-        with self._phase("text", job):
+            texts.append(self.negative if options.negative is None else options.negative)
+        with self._phase("text", job.watch):
             return [self._rows(clean(text), job) for text in texts]
 
     def _rows(self, text: str, job: Job) -> Tensor:
-        ids = self._tokenizer(text).ids
-        encode = self.networks.encode_text
-        return self._texts.get(
-            text, lambda: self._fit("text", job, lambda plan: encode(ids, plan, job.watch.check).cpu())
-        )
+        if (kept := self._texts.get(text)) is not None:
+            return kept
+        ids, encode = self._tokenizer(text).ids, self.networks.encode_text
+        return self._texts.put(text, self._fit("text", job, lambda plan: encode(ids, plan, job.watch.check)))
 
     def _image(self, source: Source, job: Job) -> Image:
         """What the networks know of the source's first frame."""
-        options, nets = job.options, self.networks
         frame = next(iter(source.frames))
         key = hashlib.sha256(b"".join(plane.tobytes() for plane in frame.planes)).hexdigest() + str(source.raster)
-        still = (key, options.fit, options.height, options.width, job.shape[0])
+        with self._phase("image", job.watch):
+            features = self._features(key, frame, source.raster, job)
+        with self._phase("encode", job.watch):
+            return Image(features, self._condition(key, frame, source.raster, job))
 
-        def features(plan: Plan) -> Tensor:
-            return nets.encode_image(picture(frame, source.raster, nets.device), plan).cpu()
+    def _features(self, key: str, frame: Frame, raster: Raster, job: Job) -> Tensor:
+        """(257, image_dim)"""
+        if (kept := self._pictures.get(key)) is not None:
+            return kept
+        nets = self.networks
+        seen = self._fit("image", job, lambda plan: nets.encode_image(picture(frame, raster, nets.device), plan))
+        return self._pictures.put(key, seen)
+
+    def _condition(self, key: str, frame: Frame, raster: Raster, job: Job) -> Tensor:
+        """(20, T, h, w), remembered with the tiles it was made of."""
+        options, nets = job.options, self.networks
+        size = options.height, options.width
+        told = (key, options.fit, *size, job.shape[0])
+        if (kept := self._pictures.get((*told, self.plan.plan.tile))) is not None:
+            return kept
 
         def encoded(plan: Plan) -> Tensor:
-            first = first_frame(picture(frame, source.raster, nets.device), options.height, options.width, options.fit)
+            first = first_frame(picture(frame, raster, nets.device), *size, options.fit)
             return condition(nets.encode_still(first, 4 * job.shape[0] - 3, plan, job.watch.check))
 
-        with self._phase("image", job):
-            seen = self._features.get(key, lambda: self._fit("image", job, features))
-        with self._phase("encode", job):
-            return Image(seen, self._conditions.get(still, lambda: self._fit("encode", job, encoded)))
+        made = self._fit("encode", job, encoded)
+        return self._pictures.put((*told, self.plan.plan.tile), made)
 
     def _encoded(self, source: Source, job: Job) -> Tensor:
         """(16, T, h, w) of a video."""
@@ -233,14 +266,14 @@ class Wan:
             given = clip(source.frames, source.raster, *size, options.fit, nets.device)
             return nets.encode(given, plan, job.watch.check)
 
-        with self._phase("encode", job):
+        with self._phase("encode", job.watch):
             return self._fit("encode", job, encoded)
 
     def _sample(self, x: Tensor, levels: Schedule, texts: Sequence[Tensor], image: Image | None, job: Job) -> Tensor:
         """x, noisy as the first of the levels says, after all steps."""
         options, check = job.options, job.watch.check
         steps = solver(options.solver, levels)
-        with self._phase("sample", job):
+        with self._phase("sample", job.watch):
             denoiser = self._fit("sample", job, lambda plan: self._denoiser(texts, image, options.guidance, plan))
             for done, timestep in enumerate(levels.timesteps):
                 job.watch.step(done, len(levels))
@@ -253,7 +286,8 @@ class Wan:
         nets = self.networks
         nets.bring("dit", plan)
         contexts = [nets.context(text, None if image is None else image.features) for text in texts]
-        return Denoiser(nets.dit, contexts, guidance, None if image is None else image.condition, nets.dtype)
+        beside = None if image is None else image.condition.to(nets.device)
+        return Denoiser(nets.dit, contexts, guidance, beside, nets.dtype)
 
     def _velocity(self, denoiser: Denoiser[Context], x: Tensor, timestep: float, check: Check, plan: Plan) -> Tensor:
         check()
@@ -298,7 +332,8 @@ class Wan:
         """Go on with a plan whose `phase` is thriftier. Raises OutOfMemory where there is none."""
         tried, free = self.plan.plan, job.available // MIB
         log.warning("out of memory in %s with %s, %d MiB were free", phase, tried, free)
-        thriftier = following(job.plans, tried, phase)
+        job.short[phase] = tried.peaks[phase]
+        thriftier = following(job.plans, tried, job.short)
         if thriftier is None:
             raise OutOfMemory(
                 f"even {tried} did not fit into the {free} MiB that were free; a smaller size, "
@@ -310,10 +345,10 @@ class Wan:
         self.notes.append(Note("REDUCED_PLAN", f"memory ran out, so the work went on with {thriftier}"))
 
     @contextmanager
-    def _phase(self, name: str, job: Job) -> Iterator[None]:
+    def _phase(self, name: str, watch: Watch) -> Iterator[None]:
         """Time a phase, and tell that it begins."""
-        job.watch.check()
-        job.watch.phase(name, 0)
+        watch.check()
+        watch.phase(name, 0)
         with self._timed(name):
             yield
 

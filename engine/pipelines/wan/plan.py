@@ -32,7 +32,7 @@ class Plan:
         return max(self.peaks.values())
 
     def __str__(self) -> str:
-        parts = ["all networks stay" if len(self.stay) > 2 else f"{' and '.join(self.stay) or 'no network'} stays"]
+        parts = ["all networks stay" if len(self.stay) > 2 else "two networks stay" if self.stay else "none stays"]
         parts.append("guidance in one pass" if self.batched else "a pass at a time")
         parts += [f"tiles of {self.tile} pixels"] * bool(self.tile)
         parts += ["the text encoder on the host"] * self.text_on_host
@@ -63,10 +63,10 @@ def ladder(footprint: Footprint) -> list[Plan]:
     return [plan for i, plan in enumerate(plans) if plan not in plans[:i]]
 
 
-def following(plans: Sequence[Plan], tried: Plan, phase: str) -> Plan | None:
-    """The next plan whose `phase` takes less than that of `tried`, for which memory ran out there."""
+def following(plans: Sequence[Plan], tried: Plan, short: Mapping[str, int]) -> Plan | None:
+    """The next plan that takes less than what memory ran out for, in each phase that it did so."""
     later = plans[plans.index(tried) + 1 :]
-    return next((plan for plan in later if plan.peaks[phase] < tried.peaks[phase]), None)
+    return next((plan for plan in later if all(plan.peaks[phase] < short[phase] for phase in short)), None)
 
 
 def _tiles(footprint: Footprint) -> Iterator[int]:

@@ -56,11 +56,11 @@ def _fitted(image: Tensor, height: int, width: int, fit: Fit, resized: Callable[
     if fit == "keep":
         return resized(image, height, width)
     ratios = height / image.shape[2], width / image.shape[3]
-    scale = max(ratios) if fit == "crop" else min(ratios)
-    rows, columns = (max(round(n * scale), 1) for n in image.shape[2:])
+    if fit == "crop":  # before it is enlarged, so that a narrow strip stays small
+        rows, columns = (max(round(n / max(ratios)), 1) for n in (height, width))
+        top, left = (image.shape[2] - rows) // 2, (image.shape[3] - columns) // 2
+        return resized(image[..., top : top + rows, left : left + columns], height, width)
+    rows, columns = (max(round(n * min(ratios)), 1) for n in image.shape[2:])
     image = resized(image, rows, columns)
-    if fit == "crop":
-        top, left = (rows - height) // 2, (columns - width) // 2
-        return image[..., top : top + height, left : left + width]
     top, left = (height - rows) // 2, (width - columns) // 2
     return F.pad(image, (left, width - columns - left, top, height - rows - top), value=-1.0)

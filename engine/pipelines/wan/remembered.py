@@ -1,26 +1,31 @@
-"""Results that are kept for the next job that asks the same, the ones used last."""
+"""Tensors that are kept for the next job that asks the same, on the host, the ones used last."""
 
-from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Hashable
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+from torch import Tensor
 
 
-class Remembered(Generic[K, V]):
-    """At most `most` results by key."""
+class Remembered:
+    """Tensors by key, together of at most `most` bytes."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._kept: dict[K, V] = {}
+        self._kept: dict[Hashable, Tensor] = {}
 
-    def __contains__(self, key: K) -> bool:
+    def __contains__(self, key: Hashable) -> bool:
         return key in self._kept
 
-    def get(self, key: K, make: Callable[[], V]) -> V:
-        """What is kept under `key`, or what `make` gives, which is kept then."""
-        value = self._kept.pop(key) if key in self._kept else make()
+    def get(self, key: Hashable) -> Tensor | None:
+        """What is kept under `key`."""
+        if key not in self._kept:
+            return None
+        value = self._kept[key] = self._kept.pop(key)  # now the one used last
+        return value
+
+    def put(self, key: Hashable, value: Tensor) -> Tensor:
+        """Keep a copy on the host, unless it alone is too large; others give way to it. Returns that copy."""
+        value = value.cpu()
         self._kept[key] = value
-        while len(self._kept) > self._most:
+        while sum(kept.nbytes for kept in self._kept.values()) > self._most:
             del self._kept[next(iter(self._kept))]
         return value
