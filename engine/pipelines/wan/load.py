@@ -60,7 +60,9 @@ def load_wan(
     Raises CheckpointMismatch, OSError, UnknownModel for relatives of Wan2.1 that this engine does not run.
     """
     room = Room(device, free_bytes)
-    transformer = Transformer(files["dit"][0].name, read_transformer(files), device, dtype, fp8_matmul)
+    checkpoint = read_transformer(files)
+    _demand_task(checkpoint.config, files)
+    transformer = Transformer(files["dit"][0].name, checkpoint, device, dtype, fp8_matmul)
     dit = transformer.with_loras(())(room.take(network_bytes(transformer.weights, dtype, names.stays_wide)))
     vae = _autoencoder(files, room, dtype)
     image = _image_encoder(files, room, dtype) if dit.config.image_dim is not None else None
