@@ -15,6 +15,7 @@ from engine.jobs.model_field import ModelField
 from engine.jobs.source_fields import checked_address
 from engine.jobs.upscale_fields import UpscaleFields
 from engine.jobs.wording import brief
+from engine.pipelines.wan.limits import FPS, MOST_FRAMES
 
 WAN_STEP = 16
 MAX_EDGE = 4096
@@ -59,7 +60,7 @@ class GenerateFields(ModelField):
         None,
         validation_alias=AliasChoices("video_url"),
         repr=False,
-        description="v2v: the video to begin from, taken at 16 frames a second; an address as for `source`",
+        description=f"v2v: the video to begin from, taken at {FPS} frames a second; an address as for `source`",
     )
     video_base64: str | None = Field(None, min_length=1, repr=False, description="v2v: the video itself")
     frames: int | None = Field(
@@ -67,19 +68,19 @@ class GenerateFields(ModelField):
         ge=1,
         le=1000,
         validation_alias=AliasChoices("num_frames", "length", "frame_num"),
-        json_schema_extra={"x-default": "81; v2v: what the video has, at most 81"},
+        json_schema_extra={"x-default": f"{MOST_FRAMES}; v2v: what the video has, at most {MOST_FRAMES}"},
         description="the model makes 4n+1; what is too much is cut, so that you get exactly this. One frame is written "
-        "as png unless `output_format` says otherwise; more than 81 are made in windows that overlap",
+        f"as png unless `output_format` says otherwise; more than {MOST_FRAMES} are made in windows that overlap",
     )
     duration: float | None = Field(
         None,
         gt=0,
         le=60,
         validation_alias=AliasChoices("duration_seconds"),
-        description="seconds at the model's 16 fps; instead of `frames`",
+        description=f"seconds at the model's {FPS} fps; instead of `frames`",
     )
     fps: float = Field(
-        16, ge=1, le=120, description="of the written file; another rate than 16 changes the speed of motion"
+        FPS, ge=1, le=120, description=f"of the written file; another rate than {FPS} changes the speed of motion"
     )
     width: int | None = Field(
         None,
@@ -123,7 +124,7 @@ class GenerateFields(ModelField):
     )
     shift: float | None = Field(
         None,
-        gt=0,
+        ge=0.01,
         le=100,
         validation_alias=AliasChoices("flow_shift", "sample_shift"),
         json_schema_extra={"x-default": "by size: 3 for 480P, 5 for 720P; or what a LoRA is made for"},
