@@ -15,9 +15,8 @@ from engine.jobs.generate_fields import MAX_EDGE, WAN_STEP
 from engine.jobs.requests import GenerateRequest
 from engine.media.info import MediaInfo
 from engine.notes import Note
+from engine.pipelines.wan.limits import FPS, MOST_FRAMES, steps_run
 
-FPS = 16  # of the model
-LONGEST = 81  # frames that it makes at once
 STEPS = {"t2v": 50, "i2v": 40, "v2v": 50}
 GUIDANCE = 5.0
 SOLVER = "unipc"
@@ -44,15 +43,23 @@ def settled(request: GenerateRequest, loras: Sequence[Lora]) -> tuple[GenerateRe
         "solver": request.solver or _first([lora.solver for lora in loras]) or SOLVER,
         "seed": request.seed if request.seed >= 0 else secrets.randbelow(DRAWN_SEEDS),
     }
+    guided = changes["guidance"] != 1
+    if not guided:
+        changes["negative_prompt"] = None
     if request.duration is not None:
         changes["frames"] = max(1, round(request.duration * FPS))
     elif request.frames is None and task != "v2v":
-        changes["frames"] = LONGEST
+        changes["frames"] = MOST_FRAMES
     notes = [
         Note("FIELD_IGNORED", f"`{name}` means nothing to task `{task}`, so it was ignored")
         for name, tasks in ONLY_OF.items()
         if name in request.model_fields_set and task not in tasks
     ]
+    if request.negative_prompt and not guided:
+        text = "`negative_prompt` is read under guidance, which `guidance: 1` turns off, so it was ignored"
+        notes.append(Note("FIELD_IGNORED", text))
+    if task == "v2v" and request.strength and not steps_run(changes["steps"], request.strength):
+        notes.append(Note("NO_STEPS", _no_steps(request.strength, changes["steps"])))
     if request.fps != FPS:
         speed = f"at {request.fps:g} frames a second motion is {request.fps / FPS:.3g} times as fast as it was made"
         notes.append(Note("SPEED_CHANGED", speed))
@@ -107,14 +114,20 @@ def _kept(request: GenerateRequest, source: MediaInfo, area: int) -> tuple[int, 
     return size
 
 
+def _no_steps(strength: float, steps: int) -> str:
+    least = -(-1000 // steps) / 1000  # of those in thousandths
+    what = f"strength {strength:g} of {steps} steps leaves none: the video is only encoded and decoded"
+    return f"{what}; from {least:g} on it changes"
+
+
 def _frames(request: GenerateRequest, source: MediaInfo, notes: list[Note]) -> int:
     """How many of the video's frames at the model's rate are used. Raises InvalidInput for more than there are."""
     there = max(1, round(source.duration * FPS))
     if request.frames is None:
-        if there > LONGEST:
-            text = f"the video has {there} frames at {FPS} a second, of which the first {LONGEST} were used"
+        if there > MOST_FRAMES:
+            text = f"the video has {there} frames at {FPS} a second, of which the first {MOST_FRAMES} were used"
             notes.append(Note("SOURCE_CUT", f"{text}; `frames` asks for more"))
-        return min(there, LONGEST)
+        return min(there, MOST_FRAMES)
     if request.frames > there:
         field = "frames" if request.duration is None else "duration"
         text = f"asks for {request.frames} frames, and the video has {there} at the model's {FPS} a second"

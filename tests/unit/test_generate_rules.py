@@ -12,6 +12,7 @@ from engine.frames import Colour
 from engine.jobs.generate_rules import aspect_kept, is_720p, settled, sized
 from engine.jobs.requests import GenerateRequest, parse
 from engine.media.info import MediaInfo
+from engine.pipelines.wan.limits import steps_run
 from tests.unit.test_plan import PICTURE, VIDEO
 
 PUBLIC = Source("Apache-2.0")
@@ -117,3 +118,30 @@ def test_hdr_is_told() -> None:
     hdr = replace(VIDEO, raster=replace(VIDEO.raster, colour=Colour(9, 16, 9, 1)))
     _, notes = sized(settled(asked(video="a"), ())[0], MODEL, hdr, ())
     assert [note.code for note in notes] == ["HDR_IGNORED"]
+
+
+def notes_of(**fields: Any) -> dict[str, str]:
+    """What is said of a request before its source is known."""
+    return {note.code: note.message for note in settled(asked(**fields), ())[1]}
+
+
+def test_without_guidance_a_negative_prompt_is_ignored_and_that_is_said() -> None:
+    assert "under guidance" in notes_of(guidance=1, negative_prompt="rain")["FIELD_IGNORED"]
+    assert made(guidance=1, negative_prompt="rain").negative_prompt is None
+    assert made(loras=(LORA,), negative_prompt="rain").negative_prompt is None
+    assert notes_of(guidance=1, negative_prompt="") == notes_of(negative_prompt="rain") == {}
+    assert made(negative_prompt="rain").negative_prompt == "rain"
+
+
+def test_a_strength_that_leaves_no_step_is_told_which_one_would() -> None:
+    assert notes_of(video="a", strength=0.01)["NO_STEPS"] == (
+        "strength 0.01 of 50 steps leaves none: the video is only encoded and decoded; from 0.02 on it changes"
+    )
+    assert notes_of(video="a", strength=0) == notes_of(video="a", strength=0.02) == {}
+
+
+@pytest.mark.parametrize("steps", range(1, 101))
+def test_from_the_strength_that_is_told_on_a_step_is_run(steps: int) -> None:
+    told = notes_of(video="a", strength=0.5 / steps, steps=steps)["NO_STEPS"]
+    least = float(told.split("from ")[1].split()[0])
+    assert steps_run(steps, least) == 1 and steps_run(steps, least - 0.001) == 0
