@@ -15,7 +15,6 @@ from engine.catalog import Model
 from engine.errors import Internal, OutOfMemory, SourceCorrupt
 from engine.frames import Frame, Raster
 from engine.jobs import result
-from engine.jobs.generate_rules import FPS
 from engine.jobs.job import Job
 from engine.jobs.plan import Outline
 from engine.jobs.process import Made, Origin, Written, enlarge, write
@@ -28,6 +27,7 @@ from engine.media.info import Clip
 from engine.notes import Note
 from engine.pipelines.generator import Source
 from engine.pipelines.protocol import Pipeline
+from engine.pipelines.wan.limits import FPS
 
 if TYPE_CHECKING:
     from engine.pipelines.wan.options import LoraFile
@@ -86,6 +86,7 @@ def make(
         after, file = _enlarged(chain, spool, origin, job)
     except OutOfMemory as error:
         notes.append(Note("UPSCALE_FAILED", f"the result is as it was made, for {error.message}"))
+        notes += _other_codec(script)
     else:
         told = {"model": chain.model.name, "plan": after.plan, "phases": result.phases(after.seconds)}
         return _as_made(
@@ -98,6 +99,14 @@ def make(
 
 def _as_made(file: Written, plan: Outline, facts: Mapping[str, Any], worked: Worked, notes: Sequence[Note]) -> Made:
     return Made(file.path, file.info, plan.filename, facts, worked.seconds, (*notes, *worked.notes, *file.notes))
+
+
+def _other_codec(script: Script) -> Iterator[Note]:
+    """A note where what was made is too small for the codec that its enlargement was asked for in."""
+    asked, spec = script.request.codec, script.plain.spec
+    if asked not in (None, spec.codec):
+        size, bits = f"{spec.width}x{spec.height}", spec.pixel.bits
+        yield Note("CODEC_CHANGED", f"{asked} cannot hold {size}, so the result is {spec.codec} in {bits} bits")
 
 
 def _origin(script: Script, path: Path | None) -> tuple[Origin | None, list[Note]]:
@@ -124,12 +133,12 @@ def _generated(
     take: Callable[[Iterator[Frame]], T],
 ) -> tuple[Worked, T]:
     """Make the frames and hand them to `take`. When this returns, nothing here holds the model any more."""
-    desk, request, count = job.desk, script.request, script.plain.frames
+    desk, count = job.desk, script.plain.frames
     begin = origin[1].start if origin else Fraction(0)
     with ExitStack() as stack:
         with job.clock("load"):
             generator = stack.enter_context(desk.generator(model))
-            options = desk.generating(model).options(request, loras, desk.residency.free_bytes())
+            options = desk.generating(model).options(script.request, loras, desk.residency.free_bytes())
         with job.clock("process"), _opened(script, path) as (source, warnings):
             job.progress.expect_steps()
             frames = generator(source, script.target, options, JobWatch(job.token, job.progress, count))

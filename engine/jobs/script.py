@@ -30,6 +30,7 @@ from engine.jobs.requests import GenerateRequest, UpscaleRequest
 from engine.jobs.sizes import Size
 from engine.jobs.upscale_fields import UpscaleFields
 from engine.media.info import Clip, MediaInfo
+from engine.media.outputs import default_codec, size_problems
 from engine.notes import Note
 
 # What one model hands to the next: deeper than what is shown, for an upscaler would enlarge the dither of 8 bits.
@@ -57,7 +58,8 @@ class Chain:
 @dataclass(frozen=True, slots=True)
 class Script:
     """request: every value in effect. source: what the video begins from. plain: the result as it is without being
-    enlarged; enlarged: with it, None where that is not asked for.
+    enlarged; enlarged: with it, None where that is not asked for. Where it is, `plain` is for when that fails, and
+    a codec that cannot hold frames so small gives way to the container's own.
     """
 
     request: GenerateRequest
@@ -104,7 +106,7 @@ def draw_up(
     def named(container: str, height: int) -> str:
         return file_name(request, container, f"{who}_{height}p_s{request.seed}_{float(made.duration):.3g}s")
 
-    plain = _plain(request, made, named)
+    plain = _plain(request if chained is None else _writable(request, made), made, named)
     notes += [*more, *plain.notes]
     if chained is None:
         return Script(request, source, plain, None, tuple(notes))
@@ -189,6 +191,14 @@ def _made(request: GenerateRequest) -> MediaInfo:
         bytes=0,
         animated=False,
     )
+
+
+def _writable(request: GenerateRequest, made: MediaInfo) -> GenerateRequest:
+    """The request in the container's own codec and 8 bits, where its codec does not hold frames of that size."""
+    container = container_of(request, made, made.frames)
+    if not size_problems(container, request.codec, made.raster.width, made.raster.height):
+        return request
+    return request.model_copy(update={"codec": default_codec(container), "bit_depth": 8})
 
 
 def _plain(request: GenerateRequest, made: MediaInfo, named: Callable[[str, int], str]) -> Outline:
