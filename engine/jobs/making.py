@@ -78,10 +78,10 @@ def make(
     plan, chain = script.plain, script.enlarged
     take_part = (script, model, loras, path, origin, job)
     if chain is None:
-        worked, file = _generated(*take_part, lambda frames: write(frames, plan, origin, job))
+        worked, file, script = _generated(*take_part, lambda frames: write(frames, plan, origin, job))
         return _as_made(file, plan, {"plan": worked.plan}, worked, notes), script
     spool = Spool(job.scratch / "frames.raw", script.target)
-    worked, _ = _generated(*take_part, lambda frames: spool.fill(_told(frames, plan.frames, job)))
+    worked, _, script = _generated(*take_part, lambda frames: spool.fill(_told(frames, plan.frames, job)))
     try:
         after, file = _enlarged(chain, spool, origin, job)
     except OutOfMemory as error:
@@ -131,8 +131,11 @@ def _generated(
     origin: Origin | None,
     job: Job,
     take: Callable[[Iterator[Frame]], T],
-) -> tuple[Worked, T]:
-    """Make the frames and hand them to `take`. When this returns, nothing here holds the model any more."""
+) -> tuple[Worked, T, Script]:
+    """Make the frames and hand them to `take`; the script with the prompt that guidance led away from.
+
+    When this returns, nothing here holds the model any more.
+    """
     desk, count = job.desk, script.plain.frames
     begin = origin[1].start if origin else Fraction(0)
     with ExitStack() as stack:
@@ -143,7 +146,15 @@ def _generated(
             job.progress.expect_steps()
             frames = generator(source, script.target, options, JobWatch(job.token, job.progress, count))
             taken = take(retimed(_exactly(frames, count), script.plain.spec.fps, begin))
-        return Worked.of(generator, *warnings), taken
+        return Worked.of(generator, *warnings), taken, _with_negative(script, generator.negative)
+
+
+def _with_negative(script: Script, negative: str) -> Script:
+    """The model's own `negative` is in effect where there is guidance and the caller named none."""
+    request = script.request
+    if request.guidance == 1 or request.negative_prompt is not None:
+        return script
+    return replace(script, request=request.model_copy(update={"negative_prompt": negative}))
 
 
 @contextmanager
