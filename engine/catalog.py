@@ -240,10 +240,11 @@ def built_in() -> Catalog:
 def locate(model: Model | Lora, folders: Iterable[Path]) -> Located:
     """Where its files lie: in `folders`, in the Hugging Face caches there, or in the package itself.
 
-    A file of another size than the published one is another file.
+    What several models share may also lie beside the network, whose repository often holds a copy. A file of another
+    size than the published one is another file.
     """
-    places = [*folders, DATA]
-    found = {file.name: path for file in model.files if (path := _find_file(file, places)) is not None}
+    places, network = [*folders, DATA], model.files[0].source
+    found = {file.name: path for file in model.files if (path := _find_file(file, network, places)) is not None}
     return Located(found, tuple(file for file in model.files if file.name not in found))
 
 
@@ -326,23 +327,24 @@ def _verb(task: Task) -> str:
     }[task]
 
 
-def _find_file(file: File, folders: Iterable[Path]) -> Path | None:
+def _find_file(file: File, network: Source, folders: Iterable[Path]) -> Path | None:
     for folder in folders:
-        for path in _places(file, folder):
+        for path in _places(file, network, folder):
             if path.is_file() and file.bytes in (None, path.stat().st_size):
                 return path
     return None
 
 
-def _places(file: File, folder: Path) -> Iterator[Path]:
+def _places(file: File, network: Source, folder: Path) -> Iterator[Path]:
     if file.folder is None:
         yield folder / file.name
     else:
         yield folder / file.folder / file.name
-    if file.source.repo is not None:
-        owner, _, repo = file.source.repo.partition("/")
-        yield folder / repo / file.path
-        cached = folder / f"models--{owner}--{repo}" / "snapshots"
-        yield cached / str(file.source.revision) / file.path
-        if cached.is_dir():
-            yield from (snapshot / file.path for snapshot in sorted(cached.iterdir()))
+    for source in dict.fromkeys((file.source, network)):
+        if source.repo is not None:
+            owner, _, repo = source.repo.partition("/")
+            yield folder / repo / file.path
+            cached = folder / f"models--{owner}--{repo}" / "snapshots"
+            yield cached / str(source.revision) / file.path
+            if cached.is_dir():
+                yield from (snapshot / file.path for snapshot in sorted(cached.iterdir()))

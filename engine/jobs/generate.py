@@ -1,10 +1,12 @@
 """The story of a job that makes video: check, fetch and look where there is a source, plan, make, deliver, reply."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from engine.catalog import Model
+from engine.errors import JobError
 from engine.jobs import result, services
 from engine.jobs.delivery import deliver, find_place, inline_place
 from engine.jobs.generate_rules import settled, source_field
@@ -62,10 +64,20 @@ def _source(request: GenerateRequest, job: Job) -> Sought | None:
         return None
     given = getattr(request, field)
     address, base64 = (None, given) if field.endswith("base64") else (given, None)
-    with job.clock("download"):
+    with job.clock("download"), _told_of(field):
         fetched = job.desk.fetch(address, base64, job.scratch, job.token.check, job.progress.part)
-    with job.clock("probe"):
+    with job.clock("probe"), _told_of(field):
         return fetched.path, probe(fetched.path, job.desk.ceilings), fetched.name
+
+
+@contextmanager
+def _told_of(field: str) -> Iterator[None]:
+    """Storage and media call whatever they are given `source`: a caller is told the field that it was given by."""
+    try:
+        yield
+    except JobError as error:
+        error.field = field if error.field == "source" else error.field
+        raise
 
 
 def _least_bytes(script: Script) -> int:

@@ -85,6 +85,8 @@ def _lora_facts(desk: Desk, lora: Lora) -> Reply:
         "architectures": list(lora.architectures),
         "steps": lora.steps,
         "guidance": lora.guidance,
+        "shift": lora.shift,
+        "solver": lora.solver,
         "files": _file_facts(lora),
         "missing": [file.name for file in locate(lora, desk.settings.models_dir).missing],
     }

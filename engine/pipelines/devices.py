@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+from torch import Tensor
+
+from engine.errors import Internal
 
 R = TypeVar("R")
 PROBE = 2048  # rows of a matrix large enough to keep any device busy
@@ -51,6 +54,16 @@ def unless_out_of_memory(work: Callable[[], R]) -> R | None:
         if not is_out_of_memory(error):
             raise
     return None
+
+
+def demand_numbers(x: Tensor, name: str) -> None:
+    """Raises Internal where the model of that name has given anything but numbers."""
+    if not bool(torch.isfinite(x).all()):
+        raise Internal(
+            f"`{name}` gave values that are no numbers",
+            hint="a checkpoint may be damaged, or DTYPE too narrow for it: bf16 or fp32 hold more",
+            stage="process",
+        )
 
 
 def release(device: torch.device) -> None:

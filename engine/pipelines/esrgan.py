@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.errors import OutOfMemory
 from engine.frames import Frame, Raster
 from engine.models.esrgan.bands import band_bytes, enlarge_by_bands
 from engine.models.esrgan.names import build, recognise, rename
@@ -19,7 +18,7 @@ from engine.models.esrgan.srvgg import SRVGG
 from engine.notes import Note
 from engine.pipelines.devices import release, unless_out_of_memory
 from engine.pipelines.frames import from_rgb, resize, to_rgb
-from engine.pipelines.plans import MIB, Cost, Plan, Ran, choose, ladder
+from engine.pipelines.plans import MIB, Cost, Plan, Ran, choose, ladder, none_fits, reduced
 from engine.pipelines.protocol import UNWATCHED, Estimate, Watch
 from engine.pipelines.tiling import enlarge_by_tiles
 from engine.spans import chunks
@@ -132,13 +131,9 @@ class Esrgan:
         log.warning("out of memory with %s, %d MiB were free", tried, free_bytes // MIB)
         following = plans[plans.index(tried) + 1 :]
         if not following:
-            raise OutOfMemory(
-                f"even {tried} did not fit into the {free_bytes // MIB} MiB that were free; "
-                f"a source of fewer pixels, or a worker with more than {tried.bytes // MIB} MiB to spare, would fit",
-                stage="process",
-            )
+            raise none_fits(tried, free_bytes, "a source of fewer pixels")
         self.plan = Ran(following[0], self.plan.attempts + 1)
-        self.notes = [Note("REDUCED_PLAN", f"memory ran out, so the work went on with {following[0]}")]
+        self.notes = [reduced(following[0])]
 
     def _restore(
         self, frames: Sequence[Frame], source: Raster, target: Raster, plan: Plan, strength: float

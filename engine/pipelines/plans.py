@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from engine.errors import OutOfMemory
+from engine.notes import Note
 from engine.spans import spans
 
 TILES = (2048, 1024, 768, 512, 384, 256, 192, 128, 96, 64)
@@ -111,6 +113,18 @@ def ladder(
 def choose(plans: Sequence[Planned], free_bytes: int) -> int:
     """The roomiest that fits, by index; the thriftiest when none does, for an estimate may err on the safe side."""
     return next((i for i, plan in enumerate(plans) if plan.bytes <= free_bytes), len(plans) - 1)
+
+
+def reduced(plan: Planned) -> Note:
+    """What is to be said where memory ran out and the work goes on with `plan`."""
+    return Note("REDUCED_PLAN", f"memory ran out, so the work went on with {plan}")
+
+
+def none_fits(tried: Planned, free_bytes: int, smaller: str) -> OutOfMemory:
+    """Where memory ran out with the thriftiest plan. smaller: what would fit."""
+    free = f"the {free_bytes // MIB} MiB that were free"
+    text = f"even {tried} did not fit into {free}; {smaller}, or a worker with more memory, would fit"
+    return OutOfMemory(text, stage="process")
 
 
 def _shape(height: int, width: int, tile: int, tile_pad: int, multiple: int) -> tuple[int, int]:

@@ -143,7 +143,7 @@ def test_more_frames_than_the_network_knows_are_made_by_windows_which_is_said(go
     assert len(golden.made(frames=90, steps=1, width=16, height=16)) == 90
     (note,) = golden.wan.notes
     assert note.code == "WINDOWS"
-    assert "90 frames" in note.message
+    assert "2 overlapping windows" in note.message
 
 
 def test_the_same_seed_gives_the_same_video_and_another_one_another(golden: Golden) -> None:

@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.errors import Internal, OutOfMemory
 from engine.frames import RGB24, Frame, Raster
 from engine.notes import Note
-from engine.pipelines.devices import release, unless_out_of_memory
-from engine.pipelines.plans import MIB, Ran
+from engine.pipelines.devices import demand_numbers, release, unless_out_of_memory
+from engine.pipelines.plans import MIB, Ran, none_fits, reduced
 from engine.pipelines.protocol import UNWATCHED, Watch
 from engine.pipelines.scenes import Cuts
 from engine.pipelines.seedvr2.batches import Batch, Batches
@@ -136,12 +135,7 @@ class SeedVR2:
             y = nets.decode(latent, plan, check)  # (B, 3, F, H, W)
             y = y[0].movedim(0, 1) if options.temporal else y[:, :, 0]
             y = y[: len(batch.frames), :, : job.size[0], : job.size[1]]
-            if not bool(torch.isfinite(y).all()):
-                raise Internal(
-                    f"`{self.name}` gave values that are no numbers",
-                    hint="a checkpoint may be damaged, or DTYPE too narrow for it: bf16 or fp32 hold more",
-                    stage="process",
-                )
+            demand_numbers(y, self.name)
         return y
 
     def _clip(self, frames: Sequence[Frame], job: Job) -> Tensor:
@@ -176,17 +170,13 @@ class SeedVR2:
 
     def _step_down(self, plans: Sequence[Plan], options: SeedVR2Options) -> None:
         """Go on with a thriftier plan. Raises OutOfMemory after the last."""
-        tried, free = self.plan.plan, options.free_bytes // MIB
-        log.warning("out of memory with %s, %d MiB were free", tried, free)
+        tried = self.plan.plan
+        log.warning("out of memory with %s, %d MiB were free", tried, options.free_bytes // MIB)
         thriftier = following(plans, tried)
         if thriftier is None:
-            raise OutOfMemory(
-                f"even {tried} did not fit into the {free} MiB that were free; a lower resolution, "
-                f"or a worker with more than {tried.bytes // MIB} MiB beside the model, would fit",
-                stage="process",
-            )
+            raise none_fits(tried, options.free_bytes, "a lower resolution")
         self.plan = Ran(thriftier, self.plan.attempts + 1)
-        self._tell(Note("REDUCED_PLAN", f"memory ran out, so the work went on with {thriftier}"))
+        self._tell(reduced(thriftier))
         self._tell(*overridden(thriftier, options))
 
     def _tell(self, *notes: Note) -> None:

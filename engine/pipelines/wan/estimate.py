@@ -18,12 +18,12 @@ from engine.models.wan.vae_config import VAE, WanVAEConfig
 from engine.pipelines.devices import operations_per_second
 from engine.pipelines.plans import Ran, choose
 from engine.pipelines.protocol import Estimate
+from engine.pipelines.wan.limits import steps_run
 from engine.pipelines.wan.load import Files, network_bytes, read_transformer
 from engine.pipelines.wan.memory import Footprint, Sizes, latent_frames
 from engine.pipelines.wan.options import WanOptions
 from engine.pipelines.wan.plan import ladder
-from engine.pipelines.wan.schedules import schedule
-from engine.pipelines.wan.windows import windows
+from engine.pipelines.wan.windows import remark, windows
 from engine.weights.load import open_all
 from engine.weights.stored import Stored
 
@@ -58,7 +58,8 @@ def estimate(
     plans = ladder(footprint)
     plan = plans[choose(plans, options.free_bytes)]
     seconds = 2 * multiply_adds(sizes, options) / (EFFICIENCY * operations_per_second(device, dtype))
-    return Estimate(Ran(plan, attempts=0), plan.bytes, seconds / options.frames)
+    notes = (*remark(latent_frames(options.frames)),)
+    return Estimate(Ran(plan, attempts=0), plan.bytes, seconds / options.frames, notes)
 
 
 def model_sizes(
@@ -102,9 +103,9 @@ def model_sizes(
 def multiply_adds(sizes: Sizes, options: WanOptions) -> float:
     """Of the whole job; the encoders of text and image, which are small beside it, are left out."""
     dit, latents = sizes.dit, latent_frames(options.frames)
-    steps = len(schedule(options.solver, options.steps, options.shift))
+    steps = options.steps
     if options.task == "v2v":
-        steps = int(steps * options.strength)
+        steps = steps_run(steps, options.strength)
     passes = steps * (1 if options.guidance == 1 else 2)
     step = sum(_pass(dit, span.stop - span.start, options.height, options.width) for span in windows(latents))
     pixels = options.height * options.width

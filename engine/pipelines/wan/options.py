@@ -9,8 +9,6 @@ from engine.pipelines.wan.schedules import Kind
 Task = Literal["t2v", "i2v", "v2v"]
 Fit = Literal["keep", "crop", "pad"]
 
-FPS = 16  # what the networks were trained on
-
 
 @dataclass(frozen=True, slots=True)
 class LoraFile:
@@ -26,7 +24,7 @@ class WanOptions:
     """width and height are multiples of 16; frames is any number: what the model makes beyond it is cut.
 
     negative: None for the model's own. guidance: 1 turns it off. strength: v2v's share of the schedule. fit: how an
-    image of another shape becomes the first frame: stretched (for sizes that keep its aspect), cropped, or padded.
+    image or a video of another shape is made to fit: stretched (for sizes that keep its aspect), cropped, or padded.
     free_bytes: of the device, what is loaded there aside.
     """
 

@@ -16,18 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.errors import Internal, OutOfMemory
+from engine.errors import OutOfMemory
 from engine.frames import RGB24, Frame, Raster
 from engine.models.wan.dit import Context, WanDiT
 from engine.notes import Note
-from engine.pipelines.devices import release, unless_out_of_memory
+from engine.pipelines.devices import demand_numbers, release, unless_out_of_memory
 from engine.pipelines.frames import from_rgb
 from engine.pipelines.generator import Source
-from engine.pipelines.plans import MIB, Ran, choose
+from engine.pipelines.plans import MIB, Ran, choose, none_fits, reduced
 from engine.pipelines.protocol import UNWATCHED, Watch
+from engine.pipelines.wan.limits import FPS
 from engine.pipelines.wan.memory import Footprint, latent_frames
 from engine.pipelines.wan.networks import Networks
-from engine.pipelines.wan.options import FPS, LoraFile, WanOptions
+from engine.pipelines.wan.options import LoraFile, WanOptions
 from engine.pipelines.wan.plan import Plan, following, ladder
 from engine.pipelines.wan.preparation import clip, condition, first_frame, picture
 from engine.pipelines.wan.prompts import Tokenizer, clean
@@ -35,7 +36,7 @@ from engine.pipelines.wan.remembered import Remembered
 from engine.pipelines.wan.sampling import Check, Denoiser, draw_noise
 from engine.pipelines.wan.schedules import Schedule, schedule
 from engine.pipelines.wan.solvers import solver
-from engine.pipelines.wan.windows import windows
+from engine.pipelines.wan.windows import remark
 
 REMEMBERED = 2**28  # bytes of prompts' rows, and as many of pictures
 WARM_EDGE, WARM_FRAMES, WARM_STEPS = 64, 5, 2
@@ -154,9 +155,7 @@ class Wan:
         for what, text in read if options.guidance != 1 else read[:1]:
             if cut := self._tokenizer(clean(text)).cut:
                 yield Note("PROMPT_CUT", f"`{what}` is {cut} tokens over the 512 that are read, so its end was cut")
-        if (count := len(windows(latent_frames(options.frames)))) > 1:
-            text = f"{options.frames} frames are more than the 81 the model knows: made as {count} overlapping windows"
-            yield Note("WINDOWS", text)
+        yield from remark(latent_frames(options.frames))
 
     def _stream(self, source: Source | None, job: Job) -> Iterator[Frame]:
         with torch.inference_mode():
@@ -198,17 +197,8 @@ class Wan:
         else:
             x = noise
         x = self._sample(x, levels, texts, image, job)
-        self._demand_numbers(x)
+        demand_numbers(x, self.name)
         return x
-
-    def _demand_numbers(self, x: Tensor) -> None:
-        """Raises Internal."""
-        if not bool(torch.isfinite(x).all()):
-            raise Internal(
-                f"`{self.name}` gave values that are no numbers",
-                hint="a checkpoint may be damaged, or DTYPE too narrow for it: bf16 or fp32 hold more",
-                stage="process",
-            )
 
     def _prompts(self, job: Job) -> list[Tensor]:
         """Rows (N, text_dim) of the prompt and, under guidance, of the negative one."""
@@ -317,7 +307,7 @@ class Wan:
             frames = x[0].movedim(1, 0)[max(begin - at, 0) : job.options.frames - at]
             first, at = max(begin, at), at + x.shape[2]
             if len(frames):
-                self._demand_numbers(frames)
+                demand_numbers(frames, self.name)
                 times = [Frame((), Fraction(first + i, FPS), Fraction(1, FPS)) for i in range(len(frames))]
                 yield from_rgb(frames.add(1).div_(2), times, job.target)
 
@@ -330,19 +320,15 @@ class Wan:
 
     def _step_down(self, phase: str, job: Job) -> None:
         """Go on with a plan whose `phase` is thriftier. Raises OutOfMemory where there is none."""
-        tried, free = self.plan.plan, job.available // MIB
-        log.warning("out of memory in %s with %s, %d MiB were free", phase, tried, free)
+        tried = self.plan.plan
+        log.warning("out of memory in %s with %s, %d MiB were free", phase, tried, job.available // MIB)
         job.short[phase] = tried.peaks[phase]
         thriftier = following(job.plans, tried, job.short)
         if thriftier is None:
-            raise OutOfMemory(
-                f"even {tried} did not fit into the {free} MiB that were free; a smaller size, "
-                f"or a worker with more than {tried.bytes // MIB} MiB, would fit",
-                stage="process",
-            )
+            raise none_fits(tried, job.available, "a smaller size")
         self.plan = Ran(thriftier, self.plan.attempts + 1)
         self.notes = [note for note in self.notes if note.code != "REDUCED_PLAN"]
-        self.notes.append(Note("REDUCED_PLAN", f"memory ran out, so the work went on with {thriftier}"))
+        self.notes.append(reduced(thriftier))
 
     @contextmanager
     def _phase(self, name: str, watch: Watch) -> Iterator[None]:

@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.pipelines.wan.limits import steps_run
+
 Kind = Literal["unipc", "dpm++", "euler"]
 STEPS = 1000.0
 HIGHEST = float(np.float32(1 - 1 / STEPS))  # of UniPC's levels before the shift
@@ -27,7 +29,7 @@ class Schedule:
 
     def rest(self, strength: float) -> "Schedule":
         """The last int(n strength) steps: all that is left to do for what is noised only as far as there."""
-        start = len(self) - min(int(len(self) * strength), len(self))
+        start = len(self) - steps_run(len(self), strength)
         return Schedule(self.sigmas[start:], self.timesteps[start:])
 
 

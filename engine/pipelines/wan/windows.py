@@ -9,8 +9,18 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-LONGEST = 21  # latents, 81 frames
+from engine.notes import Note
+from engine.pipelines.wan.limits import MOST_FRAMES
+
+LONGEST = (MOST_FRAMES - 1) // 4 + 1  # latents
 OVERLAP = 5  # latents, 20 frames, at least
+
+
+def remark(latents: int) -> Iterator[Note]:
+    """What is to be said of a video of so many."""
+    if (count := len(windows(latents))) > 1:
+        text = f"more than the {MOST_FRAMES} frames that the model knows are made as {count} overlapping windows"
+        yield Note("WINDOWS", text)
 
 
 def windows(latents: int) -> list[slice]:
