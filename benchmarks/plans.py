@@ -171,8 +171,9 @@ def main() -> None:
         prog="python -m benchmarks.plans", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     families = {"seedvr2": seedvr2, "wan": wan}
-    parser.add_argument("family", nargs="*", choices=[*families, []], help="which tables (default: all)")
-    for i, family in enumerate(parser.parse_args().family or families):
+    parser.add_argument("family", nargs="?", choices=families, help="whose table (default: both)")
+    asked = parser.parse_args().family
+    for i, family in enumerate([asked] if asked else families):
         print("\n" * bool(i), end="")
         families[family]()
 
