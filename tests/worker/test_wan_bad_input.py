@@ -75,7 +75,8 @@ WRONG = [
     ({"strength": 1.5}, "strength", "a number from 0 to 1, not 1.5"),
     ({"steps": 0}, "steps", "a whole number from 1 to 100, not 0"),
     ({"seed": -2}, "seed", "a whole number from -1 to"),
-    ({"shift": 0}, "shift", "a number above 0 up to 100"),
+    ({"shift": 0}, "shift", "a number from 0.01 to 100, not 0"),
+    ({"shift": 1e-30}, "shift", "a number from 0.01 to 100, not 1e-30"),
     ({"solver": "ddim"}, "solver", "`unipc`, `dpm++` or `euler`, not `ddim`"),
     ({"task": "flf2v"}, "task", "`t2v`, `i2v` or `v2v`, not `flf2v`"),
     ({"task": "i2v"}, "image", "is required for task `i2v`: the address of an image"),
@@ -317,9 +318,24 @@ def test_exactly_as_many_frames_come_as_were_asked_for(shop: Inside, frames: int
     assert (reply["output"]["frames"], reply["output"]["duration"], codes(reply)) == (frames, frames / 16, told)
 
 
-@pytest.mark.parametrize("fields", [{"size": "16*16"}, {"guidance": 20}, {"guidance": 1}, {"shift": 100}], ids=str)
+@pytest.mark.parametrize(
+    "fields", [{"size": "16*16"}, {"guidance": 20}, {"guidance": 1}, {"shift": 0.01}, {"shift": 100}], ids=str
+)
 def test_the_bounds_themselves_are_served(shop: Inside, fields: Fields) -> None:
     assert generate(shop, **fields)["output"]["frames"] == 5
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_an_image_too_narrow_to_keep_its_aspect_is_fitted_where_that_is_asked(shop: Inside, fit: str) -> None:
+    source = picture(shop, "line.png", (3000, 3))
+    assert "`fit` crop or pad" in generate(shop, image=source, size="832*480")["message"]
+    output = generate(shop, image=source, fit=fit)["output"]
+    assert (output["width"], output["height"], output["frames"]) == (32, 32, 5)
+
+
+def test_a_strength_that_leaves_no_step_is_served_and_said(shop: Inside) -> None:
+    reply = generate(shop, video=clip(shop), frames=None, strength=0.01)
+    assert (reply["output"]["frames"], codes(reply)) == (9, ["NO_STEPS"])
 
 
 def test_an_image_of_one_pixel_is_enough(shop: Inside) -> None:

@@ -142,7 +142,7 @@ def test_without_guidance_no_negative_prompt_is_read(shop: Inside, counted: Call
 def test_the_negative_prompt_is_the_model_s_own_unless_one_is_given(shop: Inside, model: str, baked: str) -> None:
     given = {"model": model, "image": still(shop)} if model == I2V else {"model": model}
     reply = generate(shop, **given)
-    assert reply["params"].get("negative_prompt", baked) == baked
+    assert reply["params"]["negative_prompt"] == baked
     assert file_of(shop, negative_prompt=baked, **given) == reply["output"]["sha256"]
     others = {file_of(shop, negative_prompt=text, **given) for text in ("", "birds")}
     assert len(others | {reply["output"]["sha256"]}) == 3
