@@ -115,8 +115,7 @@ def _origin(script: Script, path: Path | None) -> tuple[Origin | None, list[Note
     if path is None or source is None or script.request.kind != "v2v":
         return None, []
     if script.plain.spec.fps == FPS:
-        end = source.start + Fraction(script.plain.frames, FPS)
-        return (path, source, Clip(end=float(end))), []
+        return (path, source, Clip(end=script.plain.frames / FPS)), []
     if source.audio and script.request.audio == "keep":
         text = f"at another rate than {FPS} the pictures run at another speed than the sound, which was left out"
         return None, [Note("AUDIO_DROPPED", text)]
