@@ -52,7 +52,6 @@ WAN_MODELS = {  # of image-to-video the 720P's files are of the same sizes
     "I2V-14B fp8": "wan21-i2v-480p-fp8",
     "I2V-14B Q4_K_M": "wan21-i2v-480p-q4_k_m",
 }
-ABOUT = {"wan21-t2v-14b-q4_k_m": 10_100_000_000, "wan21-i2v-480p-q4_k_m": 11_300_000_000}  # where the catalog has none
 
 
 @cache
@@ -121,10 +120,8 @@ def wan_sizes(name: str) -> tuple[wan_memory.Sizes, Literal["t2v", "i2v"]]:
     """Of the published files, and what the model makes videos of."""
     model = catalog.built_in().find(name)
     assert model is not None
-    known = [(file.role, file.bytes) for file in model.files if file.bytes is not None]
-    published = {role: sum(size for other, size in known if other == role) for role, _ in known}
-    if name in ABOUT:
-        published["dit"] = ABOUT[name]
+    sizes = {file.role: model.bytes_of(file.role) for file in model.files}
+    published = {role: size for role, size in sizes.items() if size is not None}
     return model_sizes({}, model.architecture, DTYPE, published), "i2v" if "i2v" in model.tasks else "t2v"
 
 

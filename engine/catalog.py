@@ -18,6 +18,16 @@ Task = Literal["upscale", "t2v", "i2v", "v2v"]
 Family = Literal["esrgan", "seedvr2", "wan"]
 DATA = Path(__file__).parent / "data"
 SUFFIXES = (".safetensors", ".gguf", ".pth", ".pt")
+BITS = {  # of a parameter, by a file's precision; of GGUF's mixtures about as many as large files have
+    "F32": 32.0,
+    "F16": 16.0,
+    "BF16": 16.0,
+    "F8_E4M3": 8.0,
+    "Q4_K": 5.6,
+    "Q5_K": 6.4,
+    "Q6_K": 7.2,
+    "Q8_0": 8.9,
+}
 LONGEST_SHOWN = 60
 # Files that no model of a family or for a task is without, and those that one does without where they are not here.
 ROLES = {"seedvr2": {"dit", "vae"}, "wan": {"dit", "vae", "text_encoder"}, "i2v": {"image_encoder"}}
@@ -99,6 +109,13 @@ class Model:
     def licence(self) -> str:
         """Of the network's weights."""
         return self.files[0].source.licence
+
+    def bytes_of(self, role: str) -> int | None:
+        """Of its files of that role: as published, or of the network about as many where that is not known."""
+        known = [file.bytes for file in self.files if file.role == role]
+        if None not in known:
+            return sum(size for size in known if size is not None) or None
+        return int(self.parameters * BITS.get(self.precision, 16.0) / 8) if role == self.files[0].role else None
 
     @property
     def mixed(self) -> bool:

@@ -71,8 +71,8 @@ class Family(ABC, Generic[P]):
         """What DTYPE=auto means."""
 
     def weight_bytes(self, setup: Setup) -> int:
-        """What the model takes in memory, as far as its files tell; one of unknown size counts 16 bits a number."""
-        return sum(_file_bytes(setup, role) for role in {file.role for file in setup.model.files})
+        """What the model takes in memory, as far as its files tell."""
+        return sum(_file_bytes(setup, role) or 0 for role in {file.role for file in setup.model.files})
 
     @abstractmethod
     def load(self, setup: Setup) -> P:
@@ -205,7 +205,7 @@ class WanFamily(Family[Generator["WanOptions"]]):
     def weight_bytes(self, setup: Setup) -> int:
         """The largest network: the others may wait on the host while it works."""
         others = {file.role for file in setup.model.files} - {"dit"}
-        return max(_transformer_bytes(setup), *(_file_bytes(setup, role) for role in others))
+        return max(_transformer_bytes(setup), *(_file_bytes(setup, role) or 0 for role in others))
 
     def load(self, setup: Setup) -> Generator["WanOptions"]:
         from engine.pipelines.wan.load import load_wan
@@ -251,7 +251,11 @@ class WanFamily(Family[Generator["WanOptions"]]):
         return estimate(
             setup.files,
             setup.model.architecture,
-            published={role: _file_bytes(setup, role) for role in {file.role for file in setup.model.files}},
+            published={
+                role: size
+                for role in {file.role for file in setup.model.files}
+                if (size := _file_bytes(setup, role)) is not None
+            },
             options=options,
             source=source,
             device=setup.device,
@@ -259,24 +263,19 @@ class WanFamily(Family[Generator["WanOptions"]]):
         )
 
 
-def _file_bytes(setup: Setup, role: str) -> int:
-    """Of all files of that role, on the disk or by the catalog."""
-    unknown = {setup.model.files[0].name: 2 * setup.model.parameters}
-    return sum(
-        setup.paths[file.name].stat().st_size if file.name in setup.paths else file.bytes or unknown.get(file.name, 0)
-        for file in setup.model.files
-        if file.role == role
-    )
+def _file_bytes(setup: Setup, role: str) -> int | None:
+    """Of all files of that role: on the disk, else by the catalog; None where that does not tell."""
+    here = setup.files.get(role, ())
+    if len(here) == sum(file.role == role for file in setup.model.files):
+        return sum(path.stat().st_size for path in here)
+    return setup.model.bytes_of(role)
 
 
 def _transformer_bytes(setup: Setup) -> int:
     """The transformer in memory: what is stored in 8 bits or fewer stays so, what is wider becomes `dtype`."""
     if setup.model.precision in UNPACKED:
         return setup.model.parameters * setup.dtype.itemsize
-    network = setup.model.files[0]
-    if network.name in setup.paths or network.bytes:
-        return _file_bytes(setup, network.role)
-    return setup.model.parameters
+    return _file_bytes(setup, setup.model.files[0].role) or setup.model.parameters
 
 
 FAMILIES: Mapping[str, Family[Any]] = {"esrgan": EsrganFamily(), "seedvr2": SeedVR2Family(), "wan": WanFamily()}

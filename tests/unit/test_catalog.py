@@ -368,3 +368,33 @@ def test_two_files_of_one_operator_must_not_share_a_name_either(tmp_path: Path) 
     once = built_in().with_file(own(tmp_path))
     with pytest.raises(Internal, match=r"`anime_finetune.safetensors` is in the catalog"):
         once.with_file(own(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "size"),
+    [
+        ("wan21-t2v-1.3b", "dit", 5_676_070_424),
+        ("wan21-t2v-1.3b", "vae", 507_609_880),
+        ("wan21-t2v-14b-q4_k_m", "dit", 10.1e9),
+        ("wan21-i2v-480p-q4_k_m", "dit", 11.3e9),
+        ("wan21-t2v-14b-bf16", "dit", 28.6e9),
+    ],
+)
+def test_what_files_take_is_known_or_estimated_by_their_precision(name: str, role: str, size: float) -> None:
+    model = built_in().find(name)
+    assert model is not None
+    assert model.bytes_of(role) == pytest.approx(size, rel=0.02 if size % 1e6 == 0 else 0)
+
+
+def test_a_shared_file_is_found_beside_the_network_and_the_network_nowhere_else(tmp_path: Path) -> None:
+    large, small = built_in().find("wan21-t2v-14b"), built_in().find("wan21-t2v-1.3b")
+    assert large is not None and small is not None
+    tokenizer = next(file for file in large.files if file.role == "tokenizer")
+    assert tokenizer.bytes is not None
+    repository = tmp_path / "Wan2.1-T2V-14B"
+    for path in (tokenizer.path, large.files[0].path, small.files[0].path):
+        (repository / path).parent.mkdir(parents=True, exist_ok=True)
+        with (repository / path).open("wb") as file:
+            file.truncate(next(f.bytes or 0 for f in (*large.files, *small.files) if f.path == path))
+    assert locate(large, [tmp_path]).paths.keys() == {tokenizer.name, large.files[0].name}
+    assert locate(small, [tmp_path]).paths == {}
