@@ -28,6 +28,8 @@ BITS = {  # of a parameter, by a file's precision; of GGUF's mixtures about as m
     "Q6_K": 7.2,
     "Q8_0": 8.9,
 }
+ADVISABLE = {"steps": (1, 100), "guidance": (1, 20), "shift": (0.01, 100)}  # what a job may ask for, so a LoRA as well
+SOLVERS = ("unipc", "dpm++", "euler")
 LONGEST_SHOWN = 60
 # Files that no model of a family or for a task is without, and those that one does without where they are not here.
 ROLES = {"seedvr2": {"dit", "vae"}, "wan": {"dit", "vae", "text_encoder"}, "i2v": {"image_encoder"}}
@@ -144,6 +146,16 @@ class Lora:
     guidance: float | None = None
     shift: float | None = None
     solver: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in ADVISABLE.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(
+                    f"the LoRA `{self.name}` has a {name} of {value}: from {least} to {most} can be asked for"
+                )
+        if self.solver not in (None, *SOLVERS):
+            raise ValueError(f"the LoRA `{self.name}` has the solver `{self.solver}`; there are {', '.join(SOLVERS)}")
 
     @property
     def files(self) -> tuple[File, ...]:

@@ -398,3 +398,15 @@ def test_a_shared_file_is_found_beside_the_network_and_the_network_nowhere_else(
             file.truncate(next(f.bytes or 0 for f in (*large.files, *small.files) if f.path == path))
     assert locate(large, [tmp_path]).paths.keys() == {tokenizer.name, large.files[0].name}
     assert locate(small, [tmp_path]).paths == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "told"), [("steps = 0", "steps of 0"), ("shift = 0", "shift of 0"), ('solver = "heun"', "solver `heun`")]
+)
+def test_a_lora_advises_nothing_that_a_job_could_not_ask_for(tmp_path: Path, line: str, told: str) -> None:
+    file = '[source.ours]\nlicence = "MIT"\n[file."a.safetensors"]\nsource = "ours"\nrole = "lora"\n'
+    lora = f'[[lora]]\nname = "a"\ndescription = "a"\nfile = "a.safetensors"\nfor = ["t2v-14b"]\n{line}\n'
+    path = tmp_path / "more.toml"
+    path.write_text(file + lora)
+    with pytest.raises(Internal, match=told):
+        built_in().with_file(path)
