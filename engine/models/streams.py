@@ -4,20 +4,16 @@ Layer after layer over the whole clip holds all its frames; a few frames through
 the frames before instead. Stages lie between: each takes so many frames at a time, when the next one asks for more.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from torch import Tensor
 
 from engine.models.causal import Clip, Layer
+from engine.models.checks import Check
 
-Check = Callable[[], None]
 Frames = Iterator[tuple[Tensor, bool]]  # (B, C, H, W) each, and whether it is the clip's last
 Stage = tuple[int, Sequence[Layer]]  # how many frames go through these layers at a time
-
-
-def unchecked() -> None:
-    """The `check` of somebody who never wants to break off."""
 
 
 def through(stages: Sequence[Stage], frames: Frames, clip: Clip, check: Check) -> Frames:

@@ -6,13 +6,14 @@ a chunk of whole windows at a time, so that activations of several times the mod
 and on a processor stay in its cache.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.models.checks import Check, unchecked
 from engine.models.layers import linear_float32
 from engine.models.seedvr2.attention import WindowAttention
 from engine.models.seedvr2.config import INPUTS, OUTPUTS, PATCH, DiTConfig
@@ -173,7 +174,7 @@ class DiT(nn.Module):
         for block in self.layers:
             block.fold(time, self.residual_dtype)
 
-    def forward(self, x: Tensor, check: Callable[[], None] = lambda: None) -> Tensor:
+    def forward(self, x: Tensor, check: Check = unchecked) -> Tensor:
         """Noise, condition and mask (B, T, H, W, 33) -> velocity (B, T, H, W, 16), in the dtype of x.
 
         `check` is called before each layer and may raise.

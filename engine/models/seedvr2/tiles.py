@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from engine.models.checks import Check, unchecked
 from engine.models.seedvr2.vae import VideoVAE
 from engine.models.seedvr2.vae_config import SPATIAL, TEMPORAL
-from engine.models.streams import Check, unchecked
 
 Size = tuple[int, int]  # rows, columns
 

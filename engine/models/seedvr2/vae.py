@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from engine.models.causal import Clip, Layer
+from engine.models.checks import Check, unchecked
 from engine.models.pointwise import PointConv
 from engine.models.seedvr2.blocks import Downsampler, HalfSize, MidBlock, Output, ResnetBlock
 from engine.models.seedvr2.causal import CausalConv
 from engine.models.seedvr2.norm import FrameNorm
 from engine.models.seedvr2.upsample import DoublingUpsampler, Upsampler
 from engine.models.seedvr2.vae_config import SPATIAL, TEMPORAL, VAEConfig
-from engine.models.streams import Check as Check
-from engine.models.streams import Frames, Stage, through, unchecked
+from engine.models.streams import Frames, Stage, through
 
 
 class Encoder(nn.Module):

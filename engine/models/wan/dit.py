@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.models.checks import Check, unchecked
 from engine.models.layers import linear_float32
 from engine.models.onednn import BlockedLinear, block_linears, can_block
 from engine.models.wan.attention import CrossAttention, Keys, SelfAttention
@@ -163,7 +164,7 @@ class WanDiT(nn.Module):
         x: Tensor,
         timestep: float | Tensor,
         contexts: Sequence[Context],
-        check: Callable[[], None] = lambda: None,
+        check: Check = unchecked,
     ) -> Tensor:
         """Latents (B, C, T, h, w) -> velocity (B, outputs, T, h, w), float32.
 

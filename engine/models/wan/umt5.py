@@ -6,7 +6,6 @@ prompt is run at its true length, so that there is neither padding nor a mask.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.models.checks import Check, unchecked
 from engine.models.layers import gelu_
 
 BUCKETS = 32  # of relative positions, half of them for what comes before
@@ -96,7 +96,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (N, D) -> (N, D)
         h = gelu_(self.gate[0](x)).mul_(self.fc1(x))
-        out: Tensor = self.fc2(_finite_(h))
+        out: Tensor = self.fc2(h)
         return out
 
 
@@ -111,8 +111,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, buckets: Tensor) -> None:
         """Change x (N, D) in place."""
-        _finite_(x.add_(self.attn(self.norm1(x), self.pos_embedding(buckets))))
-        _finite_(x.add_(self.ffn(self.norm2(x))))
+        x.add_(self.attn(self.norm1(x), self.pos_embedding(buckets)))
+        x.add_(self.ffn(self.norm2(x)))
 
 
 class UMT5(nn.Module):
@@ -129,7 +129,7 @@ class UMT5(nn.Module):
     def layers(self) -> list[Block]:
         return cast("list[Block]", list(self.blocks))
 
-    def forward(self, ids: Tensor, check: Callable[[], None] = lambda: None) -> Tensor:
+    def forward(self, ids: Tensor, check: Check = unchecked) -> Tensor:
         """Tokens (N,) of one prompt -> features (N, D), in the dtype of the weights.
 
         `check` is called before each layer and may raise.
@@ -149,11 +149,3 @@ def relative_buckets(length: int, device: torch.device) -> Tensor:
     distance = place - place[:, None]
     boundaries = torch.tensor(_BOUNDARIES, device=device)
     return torch.bucketize(distance.abs(), boundaries, right=True) + (distance > 0) * (BUCKETS // 2)
-
-
-def _finite_(x: Tensor) -> Tensor:
-    """What float16 cannot hold becomes nearly the largest that it can: some of the model's features are that large."""
-    if x.dtype != torch.float16:
-        return x
-    most = torch.finfo(x.dtype).max - 1000
-    return x.clamp_(-most, most)

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.models.causal import CausalConv, Clip, Layer
+from engine.models.checks import Check, unchecked
 from engine.models.pointwise import PointConv
-from engine.models.streams import Check, Frames, Stage, through, unchecked
+from engine.models.streams import Frames, Stage, through
 from engine.models.wan.still import StillClip
 from engine.models.wan.vae_blocks import Attention, Downsample, Head, ResidualBlock, TimeConv, Upsample
 from engine.models.wan.vae_config import COLOURS, LATENT, MEAN, SPATIAL, STD, TEMPORAL, WanVAEConfig

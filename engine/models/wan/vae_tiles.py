@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from engine.models.streams import Check, unchecked
+from engine.models.checks import Check, unchecked
 from engine.models.wan.vae import WanVAE
 from engine.models.wan.vae_config import COLOURS, SPATIAL, TEMPORAL
 

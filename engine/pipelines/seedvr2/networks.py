@@ -7,9 +7,10 @@ h = H/8, w = W/8, scaled as the transformer knows it.
 import torch
 from torch import Tensor
 
+from engine.models.checks import Check
 from engine.models.seedvr2.dit import DiT3B, DiT7B
 from engine.models.seedvr2.tiles import decode_tiled, encode_tiled
-from engine.models.seedvr2.vae import Check, VideoVAE
+from engine.models.seedvr2.vae import VideoVAE
 from engine.pipelines.seedvr2.plan import Plan
 from engine.pipelines.seedvr2.sampling import LATENT_SCALE, condition, denoise
 from engine.pipelines.shuttle import Shuttle

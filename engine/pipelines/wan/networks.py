@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from engine.models.checks import Check
 from engine.models.wan.clip import CLIPVision, clip_pixels
 from engine.models.wan.dit import Context, WanDiT
 from engine.models.wan.umt5 import UMT5
@@ -13,7 +14,6 @@ from engine.models.wan.vae_tiles import decode_tiled, encode_still_tiled, encode
 from engine.pipelines.shuttle import Shuttle, Train
 from engine.pipelines.wan.memory import Sizes
 from engine.pipelines.wan.plan import OVERLAP, Plan
-from engine.pipelines.wan.sampling import Check
 from engine.weights.packed import is_packed
 
 CPU = torch.device("cpu")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from engine.errors import OutOfMemory
 from engine.frames import RGB24, Frame, Raster
+from engine.models.checks import Check
 from engine.models.wan.dit import Context, WanDiT
 from engine.notes import Note
 from engine.pipelines.devices import demand_numbers, release, unless_out_of_memory
@@ -33,7 +34,7 @@ from engine.pipelines.wan.plan import Plan, following, ladder
 from engine.pipelines.wan.preparation import clip, condition, first_frame, picture
 from engine.pipelines.wan.prompts import Tokenizer, clean
 from engine.pipelines.wan.remembered import Remembered
-from engine.pipelines.wan.sampling import Check, Denoiser, draw_noise
+from engine.pipelines.wan.sampling import Denoiser, draw_noise
 from engine.pipelines.wan.schedules import Schedule, schedule
 from engine.pipelines.wan.solvers import solver
 from engine.pipelines.wan.windows import remark

@@ -10,10 +10,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from engine.models.checks import Check
 from engine.pipelines.wan.windows import ramps, windows
 
 CHANNELS = 16
-Check = Callable[[], None]
 C = TypeVar("C")
 Velocity = Callable[[Tensor, float, Sequence[C], Check], Tensor]
 """The transformer: x (B, C, T, h, w), the timestep, a context for each sample -> (B, 16, T, h, w) float32."""
