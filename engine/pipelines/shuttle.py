@@ -80,7 +80,8 @@ class Train:
         return self._rest.away_bytes + sum(block.away_bytes for block in self._blocks)
 
     def come(self) -> None:
-        """Put onto the device what shall stay there; blocks beyond leave it."""
+        """Put onto the device what shall stay there; blocks beyond leave it, also such as were under way."""
+        self._under_way.clear()
         self._rest.come()
         for i, block in enumerate(self._blocks):
             if i < self.resident:
