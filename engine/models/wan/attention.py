@@ -24,13 +24,19 @@ class Keys(NamedTuple):
     bias: Tensor | None = None
 
 
-class SelfAttention(nn.Module):
+class Projections(nn.Module):
+    """What both kinds of attention have."""
+
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         dim = config.dim
         self.heads = config.heads
         self.q, self.k, self.v, self.o = (nn.Linear(dim, dim) for _ in range(4))
         self.norm_q, self.norm_k = RMSNorm(dim), RMSNorm(dim)
+
+
+class SelfAttention(Projections):
+    """Of all tokens to all, whose positions turn queries and keys."""
 
     def project(self, x: Tensor, table: Tensor, q: Tensor, k: Tensor, v: Tensor) -> None:
         """Normed tokens (L, B, D) and the table of their positions into q, k and v, (L, B, heads, head)."""
@@ -46,15 +52,12 @@ class SelfAttention(nn.Module):
         return out
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Projections):
     """With `image_dim` to the prompt and to the picture, separately, with the same queries; the results are added."""
 
     def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         dim = config.dim
-        self.heads = config.heads
-        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim) for _ in range(4))
-        self.norm_q, self.norm_k = RMSNorm(dim), RMSNorm(dim)
         if config.image_dim is not None:
             self.k_img, self.v_img = nn.Linear(dim, dim), nn.Linear(dim, dim)
             self.norm_k_img = RMSNorm(dim)
