@@ -2,7 +2,8 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -64,6 +65,18 @@ def demand_numbers(x: Tensor, name: str) -> None:
             hint="a checkpoint may be damaged, or DTYPE too narrow for it: bf16 or fp32 hold more",
             stage="process",
         )
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str, device: torch.device) -> Iterator[None]:
+    """Add what the work takes on the device to the seconds under `name`, also where it breaks off."""
+    begun = time.perf_counter()
+    try:
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begun
 
 
 def release(device: torch.device) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engine.frames import RGB24, Frame, Raster
 from engine.notes import Note
-from engine.pipelines.devices import demand_numbers, release, unless_out_of_memory
+from engine.pipelines.devices import demand_numbers, release, timed, unless_out_of_memory
 from engine.pipelines.plans import MIB, Ran, none_fits, reduced
 from engine.pipelines.protocol import UNWATCHED, Watch
 from engine.pipelines.scenes import Cuts
@@ -189,13 +189,8 @@ class SeedVR2:
         """Time a phase of a batch of `frames` new ones, and tell that it begins."""
         job.watch.check()
         job.watch.phase(name, max(begins + SHARES[name] * frames, 0))
-        begun = time.perf_counter()
-        try:
+        with timed(self.seconds, name, self.networks.device):
             yield
-        finally:
-            if self.networks.device.type == "cuda":
-                torch.cuda.synchronize()
-            self.seconds[name] += time.perf_counter() - begun
 
 
 def blend(before: Tensor, y: Tensor, shared: int) -> None:

@@ -21,7 +21,7 @@ from engine.frames import RGB24, Frame, Raster
 from engine.models.checks import Check
 from engine.models.wan.dit import Context, WanDiT
 from engine.notes import Note
-from engine.pipelines.devices import demand_numbers, release, unless_out_of_memory
+from engine.pipelines.devices import demand_numbers, release, timed, unless_out_of_memory
 from engine.pipelines.frames import from_rgb
 from engine.pipelines.generator import Source
 from engine.pipelines.plans import MIB, Ran, choose, none_fits, reduced
@@ -290,7 +290,7 @@ class Wan:
         job.watch.phase("decode", 0)
         done, parts = 0, self._parts(latents, 0, job)
         while done < job.options.frames:
-            with self._timed("decode"):
+            with timed(self.seconds, "decode", self.networks.device):
                 frames = unless_out_of_memory(lambda: next(parts))  # noqa: B023 - called at once
             if frames is None:
                 release(self.networks.device)
@@ -336,15 +336,5 @@ class Wan:
         """Time a phase, and tell that it begins."""
         watch.check()
         watch.phase(name, 0)
-        with self._timed(name):
+        with timed(self.seconds, name, self.networks.device):
             yield
-
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            if self.networks.device.type == "cuda":
-                torch.cuda.synchronize()
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
