@@ -152,10 +152,12 @@ class Lora:
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise ValueError(
-                    f"the LoRA `{self.name}` has a {name} of {value}: from {least} to {most} can be asked for"
+                    f"the LoRA `{self.name}` advises {name} {value}: from {least} to {most} can be asked for"
                 )
         if self.solver not in (None, *SOLVERS):
-            raise ValueError(f"the LoRA `{self.name}` has the solver `{self.solver}`; there are {', '.join(SOLVERS)}")
+            raise ValueError(
+                f"the LoRA `{self.name}` advises the solver `{self.solver}`; there are {', '.join(SOLVERS)}"
+            )
 
     @property
     def files(self) -> tuple[File, ...]:

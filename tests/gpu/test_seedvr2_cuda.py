@@ -16,12 +16,13 @@ from engine.models.seedvr2.norm import FrameNorm
 from engine.models.seedvr2.vae import VideoVAE
 from engine.models.seedvr2.vae_config import VAE as FULL_VAE
 from engine.pipelines.devices import release
-from engine.pipelines.protocol import UNWATCHED, Unwatched, Watch
+from engine.pipelines.protocol import UNWATCHED, Watch
 from engine.pipelines.seedvr2.networks import Networks
 from engine.pipelines.seedvr2.options import SeedVR2Options
 from engine.pipelines.seedvr2.pipeline import SeedVR2
 from engine.pipelines.seedvr2.plan import Plan
 from engine.pipelines.seedvr2.sampling import draw_noise
+from tests.gpu.stopping import Stopped, StoppingIn
 
 pytestmark = [
     pytest.mark.gpu,
@@ -137,25 +138,6 @@ def test_a_batch_stays_within_the_memory_that_was_planned() -> None:
     for _ in model(frames, source, target, SeedVR2Options(free_bytes=2**40, batch_size=13)):
         pass
     assert torch.cuda.max_memory_allocated() - before <= model.plan.plan.bytes
-
-
-class Stopped(Exception):
-    pass
-
-
-class StoppingIn(Unwatched):
-    """Somebody who stops the work in the middle of a phase."""
-
-    def __init__(self, phase: str) -> None:
-        self.wanted, self.checks = phase, 0
-
-    def phase(self, name: str, done: float) -> None:
-        self.checks = 3 if name == self.wanted else 0
-
-    def check(self) -> None:
-        self.checks -= 1
-        if self.checks == 1:
-            raise Stopped
 
 
 @pytest.mark.parametrize("phase", ["encode", "dit", "decode"])

@@ -25,6 +25,7 @@ from engine.pipelines.wan.prompts import Tokenizer
 from engine.pipelines.wan.sampling import Denoiser, draw_noise
 from engine.pipelines.wan.schedules import schedule
 from engine.pipelines.wan.solvers import solver
+from tests.gpu.stopping import Stopped, StoppingIn
 from tests.parity.rows import psnr
 from tests.unit.test_wan_memory import OPTIONS, moving, networks
 
@@ -241,25 +242,6 @@ def test_where_memory_is_scarce_the_work_goes_on_with_less_and_the_next_job_is_w
     assert wan.plan.attempts == 1
 
 
-class Stopped(Exception):
-    pass
-
-
-class StoppingIn(Unwatched):
-    """Somebody who stops the work in the middle of a phase."""
-
-    def __init__(self, phase: str) -> None:
-        self.wanted, self.checks = phase, 0
-
-    def phase(self, name: str, done: float) -> None:
-        self.checks = 3 if name == self.wanted else 0
-
-    def check(self) -> None:
-        self.checks -= 1
-        if self.checks == 1:
-            raise Stopped
-
-
 @pytest.mark.parametrize("phase", ["text", "encode", "sample", "decode"])
 def test_work_that_is_stopped_leaves_nothing_on_the_gpu(phase: str) -> None:
     nets = networks("i2v", CUDA)
@@ -273,5 +255,4 @@ def test_work_that_is_stopped_leaves_nothing_on_the_gpu(phase: str) -> None:
             pass
     del source
     release(CUDA)
-    # What is remembered for the next job of that image: its condition.
-    assert torch.cuda.memory_allocated() <= before + MIB
+    assert torch.cuda.memory_allocated() <= before  # what is remembered of the image lies on the host

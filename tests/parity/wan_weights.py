@@ -7,12 +7,10 @@ import torch
 from torch import Tensor
 
 from builder.tiny.wan_weights import tensor_by_rule
-from engine.models.wan.config import DiTConfig
-from engine.models.wan.dit import WanDiT
 from engine.models.wan.names import Unsupported, original, parse
-from engine.weights.load import load_weights
 from engine.weights.lora import apply_loras, read_lora
 from tests.parity.rows import Row, compare_max, exact, kind
+from tests.parity.wan_dit import by_rule, config_of
 
 NETWORK = 1e-3  # of the wanted values' spread
 
@@ -20,22 +18,8 @@ NETWORK = 1e-3  # of the wanted values' spread
 @kind("lora_a")
 def lora(name: str, tensors: Mapping[str, Tensor], sidecar: Mapping[str, Any]) -> Iterable[Row]:
     """The velocity of a network with a LoRA in it, which is far from that of the network alone."""
-    told = sidecar["config"]
-    config = DiTConfig(
-        told["model_type"],
-        dim=told["dim"],
-        hidden=told["ffn_dim"],
-        heads=told["num_heads"],
-        layers=told["num_layers"],
-        inputs=told["in_dim"],
-        outputs=told["out_dim"],
-        times=told["freq_dim"],
-        text_dim=told["text_dim"],
-    )
-    with torch.device("meta"):
-        net = WanDiT(config)
+    net = by_rule(config_of(sidecar["config"]))
     shapes = {key: tuple(weight.shape) for key, weight in net.state_dict().items()}
-    load_weights(net, {key: tensor_by_rule(key, shape) for key, shape in shapes.items()}, name)
     file = {key.removeprefix("lora|"): tensor for key, tensor in tensors.items() if key.startswith("lora|")}
     apply_loras(net, [(read_lora(file, shapes, original), sidecar["strength"])])
     with torch.inference_mode():

@@ -349,6 +349,9 @@ def test_an_operator_s_file_adds_loras(tmp_path: Path) -> None:
         ('for = ["t2v-14b"]', "", "`for` is missing"),
         ('file = "claymation', 'file = "clay', "`clay.safetensors` is missing"),
         ('description = "Everything of clay"', "", "'description'"),
+        ('["t2v-14b"]', '["t2v-14b"]\nsteps = 0', "advises steps 0: from 1 to 100 can be asked for"),
+        ('["t2v-14b"]', '["t2v-14b"]\nshift = 0', "advises shift 0: from 0.01 to 100 can be asked for"),
+        ('["t2v-14b"]', '["t2v-14b"]\nsolver = "heun"', "advises the solver `heun`; there are unipc, dpm++, euler"),
     ],
 )
 def test_a_wrong_lora_in_a_catalog_file_is_told(tmp_path: Path, was: str, becomes: str, words: str) -> None:
@@ -398,15 +401,3 @@ def test_a_shared_file_is_found_beside_the_network_and_the_network_nowhere_else(
             file.truncate(next(f.bytes or 0 for f in (*large.files, *small.files) if f.path == path))
     assert locate(large, [tmp_path]).paths.keys() == {tokenizer.name, large.files[0].name}
     assert locate(small, [tmp_path]).paths == {}
-
-
-@pytest.mark.parametrize(
-    ("line", "told"), [("steps = 0", "steps of 0"), ("shift = 0", "shift of 0"), ('solver = "heun"', "solver `heun`")]
-)
-def test_a_lora_advises_nothing_that_a_job_could_not_ask_for(tmp_path: Path, line: str, told: str) -> None:
-    file = '[source.ours]\nlicence = "MIT"\n[file."a.safetensors"]\nsource = "ours"\nrole = "lora"\n'
-    lora = f'[[lora]]\nname = "a"\ndescription = "a"\nfile = "a.safetensors"\nfor = ["t2v-14b"]\n{line}\n'
-    path = tmp_path / "more.toml"
-    path.write_text(file + lora)
-    with pytest.raises(Internal, match=told):
-        built_in().with_file(path)

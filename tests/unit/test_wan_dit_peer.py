@@ -1,19 +1,15 @@
 """The transformer against the diffusers library's, of random sizes, with the same weights."""
 
 import random
-import warnings
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.wan.peers import empty_transformer
 from engine.models.wan.config import DiTConfig
 from engine.models.wan.names import original
 from tests.parity.wan_dit import by_rule
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from diffusers import WanTransformer3DModel
 
 PICTURE = 257  # rows of CLIP's features
 
@@ -33,19 +29,8 @@ def some_config(pick: random.Random, task: str) -> DiTConfig:
     )
 
 
-def peer(config: DiTConfig, weights: dict[str, Tensor]) -> WanTransformer3DModel:
-    net = WanTransformer3DModel(
-        num_attention_heads=config.heads,
-        attention_head_dim=config.head,
-        in_channels=config.inputs,
-        out_channels=config.outputs,
-        text_dim=config.text_dim,
-        freq_dim=config.times,
-        ffn_dim=config.hidden,
-        num_layers=config.layers,
-        image_dim=config.image_dim,
-        added_kv_proj_dim=None if config.image_dim is None else config.dim,
-    )
+def peer(config: DiTConfig, weights: dict[str, Tensor]) -> nn.Module:
+    net = empty_transformer(config)
     known = {name: weights[original(name)] for name in net.state_dict() if "norm_added_q" not in name}
     assert len(known) == len(weights)
     net.load_state_dict(known, strict=False)
