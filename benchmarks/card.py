@@ -1,5 +1,6 @@
 """What a device reaches and holds, for benchmarks that run on a card, or anywhere else to see that they run."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -33,6 +34,19 @@ def random_weights(
         return w.to(torch.float8_e4m3fn) if fp8 and name.startswith("blocks.") and w.dim() == 2 else w
 
     return {name: made(name, tensor.shape).to(place or device) for name, tensor in net.state_dict().items()}
+
+
+def demanded(name: str) -> torch.device:
+    """The device asked for by name. Ends the process where that is a card and torch sees none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        sys.exit("this needs a CUDA card, and torch sees none; --device cpu --tiny shows that the code runs")
+    return torch.device(name)
+
+
+def described(device: torch.device, *, compiled: bool) -> str:
+    """What a table's head says of the machine."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    return f"{name}, torch {torch.__version__}{', compiled' if compiled else ''}"
 
 
 def counted(work: Callable[[], object]) -> int:

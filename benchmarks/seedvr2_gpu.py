@@ -14,7 +14,6 @@ there with the 7B on one H100. A row that runs out of memory says so.
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.card import GIB, allocated, free_bytes, guarded, matrix_rate, wait
+from benchmarks.card import GIB, allocated, demanded, described, free_bytes, guarded, matrix_rate, wait
 from benchmarks.seedvr2.full_size import compile_layers, networks, operations
 from builder.tiny import weights as tiny
 from engine.frames import RGB24, Frame, Raster
@@ -220,10 +219,8 @@ def parsed() -> tuple[Bench, bool]:
     parser.add_argument("--tiny", action="store_true", help="tiny networks and pictures")
     parser.add_argument("--json", action="store_true", help="a JSON object a line instead of the table")
     asked = parser.parse_args()
-    if asked.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("this needs a CUDA card, and torch sees none; --device cpu --tiny shows that the code runs")
     bench = Bench(
-        device=torch.device(asked.device),
+        device=demanded(asked.device),
         dits={kind: full[kind] for kind in asked.model},
         batches=asked.batch,
         repeats=asked.repeats,
@@ -240,8 +237,7 @@ def main() -> None:
     if bench.compiled:
         torch._dynamo.config.cache_size_limit = 256  # a layer is compiled for each shape of window and frame
     if not as_json:
-        device = torch.cuda.get_device_name() if bench.device.type == "cuda" else "CPU"
-        print(f"{device}, torch {torch.__version__}{', compiled' if bench.compiled else ''}\n{HEAD}")
+        print(f"{described(bench.device, compiled=bench.compiled)}\n{HEAD}")
     for row in rows(bench):
         print(json.dumps(row) if as_json else shown(row), flush=True)
 

@@ -14,7 +14,6 @@ of products in fp8 on and off. For I2V-14B at 480P two figures from elsewhere st
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from benchmarks.card import DTYPE, GIB, allocated, free_bytes, guarded, matrix_rate, seconds
+from benchmarks.card import DTYPE, GIB, allocated, demanded, described, free_bytes, guarded, matrix_rate, seconds
 from benchmarks.turns import decibels
 from benchmarks.wan.full_size import (
     CPU,
@@ -254,10 +253,8 @@ def parsed() -> tuple[Bench, argparse.Namespace]:
     parser.add_argument("--tiny", action="store_true", help="tiny networks and pictures")
     parser.add_argument("--json", action="store_true", help="a JSON object a line")
     asked = parser.parse_args()
-    if asked.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("this needs a CUDA card, and torch sees none; --device cpu --tiny shows that the code runs")
     bench = Bench(
-        device=torch.device(asked.device),
+        device=demanded(asked.device),
         dits={name: MODELS[name] for name in asked.model},
         sizes=[SIZES[name] for name in asked.size],
         repeats=asked.repeats,
@@ -274,8 +271,7 @@ def main() -> None:
     if asked.compile:
         compile_blocks()
     if not asked.json:
-        device = torch.cuda.get_device_name() if bench.device.type == "cuda" else "CPU"
-        print(f"{device}, torch {torch.__version__}{', compiled' if asked.compile else ''}")
+        print(described(bench.device, compiled=asked.compile))
     for row in rows(bench):
         print(json.dumps(row) if asked.json else shown(row), flush=True)
 
