@@ -1,178 +1,46 @@
-"""The models and LoRAs we know, the published files they are made of, and where those lie on this machine.
+"""The models and LoRAs we know, by their names, and what was recorded of files whose digests were not known.
 
-Reads `catalog.toml` beside it, and files of an operator's own in the same form, with nothing but the standard library,
-because the builder that bakes the files reads it too. What is in a file is `engine.weights`' matter.
+Reads `catalog.toml` and `catalog.lock.json` beside it, and files of an operator's own in the form of the former, with
+nothing but the standard library, because the builder that bakes the files reads them too. What is in a file is
+`engine.weights`' matter.
 """
 
+import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from engine.entries import FAMILIES, Family, File, Lora, Model, Needs, Source, Task
 from engine.errors import Internal, InvalidInput, ModelNotBaked, Problem, UnknownModel
+from engine.locating import DATA, Located, locate
 
-Task = Literal["upscale", "t2v", "i2v", "v2v"]
-Family = Literal["esrgan", "seedvr2", "wan"]
-DATA = Path(__file__).parent / "data"
-SUFFIXES = (".safetensors", ".gguf", ".pth", ".pt")
-BITS = {  # of a parameter, by a file's precision; of GGUF's mixtures about as many as large files have
-    "F32": 32.0,
-    "F16": 16.0,
-    "BF16": 16.0,
-    "F8_E4M3": 8.0,
-    "Q4_K": 5.6,
-    "Q5_K": 6.4,
-    "Q6_K": 7.2,
-    "Q8_0": 8.9,
-}
-ADVISABLE = {"steps": (1, 100), "guidance": (1, 20), "shift": (0.01, 100)}  # what a job may ask for, so a LoRA as well
-SOLVERS = ("unipc", "dpm++", "euler")
+__all__ = [
+    "DATA",
+    "FAMILIES",
+    "Catalog",
+    "Family",
+    "File",
+    "Located",
+    "Lora",
+    "Model",
+    "Needs",
+    "Source",
+    "Task",
+    "built_in",
+    "locate",
+]
+
+LOCK = Path(__file__).parent / "catalog.lock.json"
 LONGEST_SHOWN = 60
-# Files that no model of a family or for a task is without, and those that one does without where they are not here.
+SUFFIXES = (".safetensors", ".gguf", ".pth", ".pt")
+# Files that no model of a family or for a task is without.
 ROLES = {"seedvr2": {"dit", "vae"}, "wan": {"dit", "vae", "text_encoder"}, "i2v": {"image_encoder"}}
-OPTIONAL_ROLES = ("negative", "negative_prompt")
-# A job may name a family instead of a model: the first of that family that the worker offers is meant, a published
-# model before our own, which nobody means by another's name.
-FAMILIES = {
-    "seedvr2": "seedvr2",
-    "wan": "wan",
-    "wan2.1": "wan",
-    "wan21": "wan",
-    "real-esrgan": "esrgan",
-    "realesrgan": "esrgan",
-}
 # Relatives of Wan2.1's models that services offer and no worker of ours does.
 BEYOND = {"flf2v": "a first and a last frame (FLF2V)", "vace": "VACE", "wan2.2": "Wan2.2", "wan22": "Wan2.2"}
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where files are published: a Hugging Face repository at a revision, or a base address; ours has neither."""
-
-    licence: str
-    repo: str | None = None
-    revision: str | None = None
-    url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """One published file. `folder` tells files of one name apart; `path` is its place in the source."""
-
-    name: str
-    folder: str | None
-    path: str
-    role: str
-    source: Source
-    bytes: int | None = None
-    sha256: str | None = None
-
-    @property
-    def key(self) -> str:
-        """Its name in the catalog, where no two files share one."""
-        return f"{self.folder}/{self.name}" if self.folder else self.name
-
-    @property
-    def optional(self) -> bool:
-        """True for what a model does without where it is not on the machine."""
-        return self.role in OPTIONAL_ROLES
-
-    @property
-    def url(self) -> str | None:
-        """Where it is downloaded from; None for what lies in the package."""
-        source = self.source
-        if source.repo is not None:
-            return f"https://huggingface.co/{source.repo}/resolve/{source.revision}/{self.path}"
-        return f"{source.url}/{self.path}" if source.url is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What a job's `model` names. `family` is the pipeline that runs it; `files[0]` is the network or its first shard.
-
-    scale: the network's own factor, where it has one. architecture: which network, where a family has several.
-    """
-
-    name: str
-    family: Family
-    tasks: tuple[Task, ...]
-    description: str
-    parameters: int
-    precision: str
-    files: tuple[File, ...]
-    scale: int | None = None
-    architecture: str | None = None
-    aliases: tuple[str, ...] = ()
-
-    @property
-    def licence(self) -> str:
-        """Of the network's weights."""
-        return self.files[0].source.licence
-
-    def bytes_of(self, role: str) -> int | None:
-        """Of its files of that role: as published, or of the network about as many where that is not known."""
-        known = [file.bytes for file in self.files if file.role == role]
-        if None not in known:
-            return sum(size for size in known if size is not None) or None
-        return int(self.parameters * BITS.get(self.precision, 16.0) / 8) if role == self.files[0].role else None
-
-    @property
-    def mixed(self) -> bool:
-        """True for a Real-ESRGAN model whose two checkpoints `denoise_strength` mixes."""
-        return self.family == "esrgan" and len(self.files) > 1
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every name a job may use, the file's own among them."""
-        own = self.files[0]
-        return tuple(dict.fromkeys((self.name, *self.aliases, *(() if own.folder else (own.name,)))))
-
-
-@dataclass(frozen=True, slots=True)
-class Lora:
-    """What a job's `loras` may name. architectures: of the models that it fits.
-
-    steps, guidance, shift, solver: what a job should ask for with it, where it was made for that.
-    """
-
-    name: str
-    description: str
-    file: File
-    architectures: tuple[str, ...]
-    steps: int | None = None
-    guidance: float | None = None
-    shift: float | None = None
-    solver: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, (least, most) in ADVISABLE.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ValueError(
-                    f"the LoRA `{self.name}` advises {name} {value}: from {least} to {most} can be asked for"
-                )
-        if self.solver not in (None, *SOLVERS):
-            raise ValueError(
-                f"the LoRA `{self.name}` advises the solver `{self.solver}`; there are {', '.join(SOLVERS)}"
-            )
-
-    @property
-    def files(self) -> tuple[File, ...]:
-        return (self.file,)
-
-    def fits(self, model: Model) -> bool:
-        return model.family == "wan" and model.architecture in self.architectures
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """The files of a model or LoRA on this machine, by name, and those that are not there."""
-
-    paths: Mapping[str, Path]
-    missing: tuple[File, ...]
 
 
 @dataclass(frozen=True)
@@ -232,6 +100,18 @@ class Catalog:
                 raise _mistake(path, f"has a second LoRA of the name `{lora.name}`")
         return Catalog((*self.models, *more.models), (*self.loras, *more.loras))
 
+    def recorded(self, lock: Mapping[str, Mapping[str, Any]]) -> "Catalog":
+        """This catalog, with what was recorded of files on their first download: by key, `bytes`, `sha256`, `revision`.
+
+        Files that it does not have are passed over, as one that was taken out of it must stop no worker. Raises
+        ValueError where the lock contradicts it.
+        """
+        files = {key: _recorded(file, lock[key]) if key in lock else file for key, file in self._files.items()}
+        return Catalog(
+            tuple(replace(model, files=tuple(files[file.key] for file in model.files)) for model in self.models),
+            tuple(replace(lora, file=files[lora.file.key]) for lora in self.loras),
+        )
+
     @cached_property
     def _index(self) -> Mapping[str, Model]:
         names = {name.casefold(): model for model in self.models for name in model.names}
@@ -264,19 +144,8 @@ class Catalog:
 
 @cache
 def built_in() -> Catalog:
-    """The catalog of the package."""
-    return _read(Path(__file__).parent / "catalog.toml", {})
-
-
-def locate(model: Model | Lora, folders: Iterable[Path]) -> Located:
-    """Where its files lie: in `folders`, in the Hugging Face caches there, or in the package itself.
-
-    What several models share may also lie beside the network, whose repository often holds a copy. A file of another
-    size than the published one is another file.
-    """
-    places, network = [*folders, DATA], model.files[0].source
-    found = {file.name: path for file in model.files if (path := _find_file(file, network, places)) is not None}
-    return Located(found, tuple(file for file in model.files if file.name not in found))
+    """The catalog of the package, with what was recorded of its files."""
+    return _read(Path(__file__).parent / "catalog.toml", {}).recorded(json.loads(LOCK.read_text("utf-8")))
 
 
 def _read(path: Path, known: Mapping[str, File]) -> Catalog:
@@ -294,13 +163,30 @@ def _read(path: Path, known: Mapping[str, File]) -> Catalog:
 def _file(key: str, value: Mapping[str, Any], sources: Mapping[str, Source]) -> File:
     folder, _, name = key.rpartition("/")
     fields = {"path": name, **value, "source": sources[value["source"]]}
+    if fields.get("sha256") == "record":
+        del fields["sha256"]
     return File(name=name, folder=folder or None, **fields)
+
+
+def _recorded(file: File, found: Mapping[str, Any]) -> File:
+    for fact in ("sha256", "bytes"):
+        ours = getattr(file, fact)
+        if ours is not None and found[fact] != ours:
+            raise ValueError(f"{fact} of `{file.key}` was recorded as {found[fact]} but is {ours} in the catalog")
+    source = file.source
+    if source.branch and "revision" in found:
+        source = replace(source, revision=found["revision"])
+    return replace(file, sha256=found["sha256"], bytes=found["bytes"], source=source)
 
 
 def _model(entry: Mapping[str, Any], files: Mapping[str, File]) -> Model:
     if entry["family"] not in get_args(Family):
         raise ValueError(f"there is no family `{entry['family']}`; there are {', '.join(get_args(Family))}")
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    if "needs" in fields:
+        fields["needs"] = Needs(**fields["needs"])
+    if not entry["files"]:
+        raise ValueError(f"`{entry['name']}` has no files")
     model = Model(**{**fields, "files": tuple(files[key] for key in entry["files"])})
     for kind in (model.family, *model.tasks):
         if lacking := sorted(ROLES.get(kind, set()) - {file.role for file in model.files}):
@@ -356,26 +242,3 @@ def _verb(task: Task) -> str:
         "i2v": "image to video",
         "v2v": "video to video",
     }[task]
-
-
-def _find_file(file: File, network: Source, folders: Iterable[Path]) -> Path | None:
-    for folder in folders:
-        for path in _places(file, network, folder):
-            if path.is_file() and file.bytes in (None, path.stat().st_size):
-                return path
-    return None
-
-
-def _places(file: File, network: Source, folder: Path) -> Iterator[Path]:
-    if file.folder is None:
-        yield folder / file.name
-    else:
-        yield folder / file.folder / file.name
-    for source in dict.fromkeys((file.source, network)):
-        if source.repo is not None:
-            owner, _, repo = source.repo.partition("/")
-            yield folder / repo / file.path
-            cached = folder / f"models--{owner}--{repo}" / "snapshots"
-            yield cached / str(source.revision) / file.path
-            if cached.is_dir():
-                yield from (snapshot / file.path for snapshot in sorted(cached.iterdir()))

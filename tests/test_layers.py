@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BENEATH = {"errors", "settings", "catalog", "spans", "frames", "notes", "version", "logs"}
+BENEATH = {"errors", "settings", "catalog", "entries", "locating", "spans", "frames", "notes", "version", "logs"}
 
 # What a layer may import of ours besides itself and what lies beneath everything.
 ALLOWED: dict[str, set[str]] = {
