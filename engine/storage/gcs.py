@@ -75,6 +75,8 @@ class Download:
         self._part, self._check = part, check
         self._generation: int | None = None
         self._sum = _crc32c()
+        for piece in part.written():
+            self._sum.update(piece)
 
     def run(self, patience: Patience) -> None:
         """Raises SourceUnreachable, SourceForbidden, SourceNotFound, SourceTooLarge, DiskFull."""
@@ -94,7 +96,7 @@ class Download:
         with source_errors():
             blob = client(self._credentials).bucket(self._found.bucket).blob(self._found.key)
             blob.reload(timeout=TIMEOUT, retry=None)
-            if blob.generation != self._generation:
+            if self._generation not in (None, blob.generation):
                 self._restart()
             self._generation = blob.generation
             self._part.expect(blob.size)

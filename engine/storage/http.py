@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urljoin, urlsplit
 
@@ -33,10 +33,18 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 
 
 class Download:
-    """One file over http(s) into one part."""
+    """One file over http(s) into one part. `credentials` are headers that no redirect carries to another host."""
 
-    def __init__(self, session: requests.Session, url: str, part: Part, check: Check) -> None:
+    def __init__(
+        self,
+        session: requests.Session,
+        url: str,
+        part: Part,
+        check: Check,
+        credentials: Mapping[str, str] | None = None,
+    ) -> None:
         self._session, self._url, self._part, self._check = session, url, part, check
+        self._credentials = dict(credentials or {})
         self._host = host_and_port(url)[0]
         self._version: str | None = None  # what If-Range takes: a strong ETag or a date
         self._encoded = False  # compressed on the way although we asked for no such thing: cannot be resumed
@@ -63,9 +71,8 @@ class Download:
         url = self._url
         for _ in range(MAX_REDIRECTS + 1):
             self._check()
-            response = self._session.get(
-                url, headers=self._headers(), stream=True, allow_redirects=False, timeout=TIMEOUT
-            )
+            headers = self._headers() | (self._credentials if _origin(url) == _origin(self._url) else {})
+            response = self._session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=TIMEOUT)
             target = self._session.get_redirect_target(response)
             if target is None:
                 return response
@@ -145,6 +152,11 @@ def network_errors() -> Iterator[None]:
         raise Transient("did not answer in time") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Transient("could not be connected to, or dropped the connection") from error
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
 
 
 def _version(headers: "requests.structures.CaseInsensitiveDict[str]") -> str | None:

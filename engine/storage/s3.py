@@ -146,7 +146,7 @@ class Download:
     def _attempt(self) -> None:
         with source_errors():
             head = self._client.head_object(**self._object)
-            if head["ETag"] != self._etag:
+            if self._etag not in ("", head["ETag"]):
                 self._part.restart()
             self._etag = head["ETag"]
             self._part.expect(head["ContentLength"])
