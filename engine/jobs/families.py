@@ -75,8 +75,12 @@ class Family(ABC, Generic[P]):
         return sum(_file_bytes(setup, role) or 0 for role in {file.role for file in setup.model.files})
 
     @abstractmethod
+    def check(self, setup: Setup) -> None:
+        """Demand of the files, all being here, what `load` does, reading no weights. Raises what `load` raises."""
+
+    @abstractmethod
     def load(self, setup: Setup) -> P:
-        """The pipeline, all files being here. Raises CheckpointMismatch."""
+        """The pipeline, all files being here. Raises CheckpointMismatch, OSError."""
 
 
 class UpscalerFamily(Family[U], Generic[U, O]):
@@ -103,11 +107,15 @@ class EsrganFamily(UpscalerFamily["Esrgan", "EsrganOptions"]):
 
         return fastest_dtype(device)
 
+    def check(self, setup: Setup) -> None:
+        from engine.pipelines.esrgan import open_esrgan
+
+        open_esrgan(_all_paths(setup))
+
     def load(self, setup: Setup) -> "Esrgan":
         from engine.pipelines.esrgan import load_esrgan
 
-        paths = [setup.paths[file.name] for file in setup.model.files]
-        return load_esrgan(paths, setup.denoise_strength, setup.device, setup.dtype)
+        return load_esrgan(_all_paths(setup), setup.denoise_strength, setup.device, setup.dtype)
 
     def options(self, request: UpscaleRequest, frames: int, free_bytes: int) -> "EsrganOptions":
         from engine.pipelines.esrgan import EsrganOptions
@@ -143,12 +151,15 @@ class SeedVR2Family(UpscalerFamily[Upscaler["SeedVR2Options"], "SeedVR2Options"]
 
         return _transformer_bytes(setup) + autoencoder_bytes(setup.dtype)
 
+    def check(self, setup: Setup) -> None:
+        from engine.pipelines.seedvr2.load import check_seedvr2
+
+        check_seedvr2(*_seedvr2_files(setup))
+
     def load(self, setup: Setup) -> Upscaler["SeedVR2Options"]:
         from engine.pipelines.seedvr2.load import load_seedvr2
 
-        dit, vae = setup.file("dit"), setup.file("vae")
-        assert dit is not None and vae is not None  # the catalog takes no SeedVR2 model without
-        return load_seedvr2(dit, vae, setup.file("positive"), device=setup.device, dtype=setup.dtype)
+        return load_seedvr2(*_seedvr2_files(setup), device=setup.device, dtype=setup.dtype)
 
     def options(self, request: UpscaleRequest, frames: int, free_bytes: int) -> "SeedVR2Options":
         from engine.pipelines.seedvr2.options import SeedVR2Options
@@ -207,6 +218,11 @@ class WanFamily(Family[Generator["WanOptions"]]):
         others = {file.role for file in setup.model.files} - {"dit"}
         return max(_transformer_bytes(setup), *(_file_bytes(setup, role) or 0 for role in others))
 
+    def check(self, setup: Setup) -> None:
+        from engine.pipelines.wan.load import check_wan
+
+        check_wan(setup.files)
+
     def load(self, setup: Setup) -> Generator["WanOptions"]:
         from engine.pipelines.wan.load import load_wan
 
@@ -261,6 +277,17 @@ class WanFamily(Family[Generator["WanOptions"]]):
             device=setup.device,
             dtype=setup.dtype,
         )
+
+
+def _all_paths(setup: Setup) -> list[Path]:
+    return [setup.paths[file.name] for file in setup.model.files]
+
+
+def _seedvr2_files(setup: Setup) -> tuple[Path, Path, Path | None]:
+    """The transformer, the autoencoder and, where it is here, the prompt's embedding."""
+    dit, vae = setup.file("dit"), setup.file("vae")
+    assert dit is not None and vae is not None  # the catalog takes no SeedVR2 model without
+    return dit, vae, setup.file("positive")
 
 
 def _file_bytes(setup: Setup, role: str) -> int | None:

@@ -22,7 +22,7 @@ from engine.pipelines.plans import MIB, Cost, Plan, Ran, choose, ladder, none_fi
 from engine.pipelines.protocol import UNWATCHED, Estimate, Watch
 from engine.pipelines.tiling import enlarge_by_tiles
 from engine.spans import chunks
-from engine.weights.load import CheckpointMismatch, load_weights, read_weights
+from engine.weights.load import CheckpointMismatch, demand_match, load_weights, read_weights
 
 BATCH_PIXELS = 2**21  # of the source in one pass on a GPU, where small frames would leave it idle
 BATCH_FRAMES = 16
@@ -216,6 +216,15 @@ def load_esrgan(
 
     Of two checkpoints, realesr-general-x4v3 and its gentler twin, the mix: 1 is all the first, 0 all the second.
     """
+    net, weights = open_esrgan(paths, denoise_strength)
+    load_weights(net, weights, paths[0].name)
+    return Esrgan(net, scale=net.config.scale, name=paths[0].stem, device=device, dtype=dtype)
+
+
+def open_esrgan(
+    paths: Sequence[Path], denoise_strength: float | None = None
+) -> tuple[SRVGG | RRDBNet, dict[str, Tensor]]:
+    """The network on `meta`, and weights that are all its own. Raises CheckpointMismatch."""
     first, *others = paths
     weights = rename(read_weights(first))
     for other in others:
@@ -225,8 +234,8 @@ def load_esrgan(
         raise CheckpointMismatch(first.name, "it is neither SRVGGNetCompact nor RRDBNet for pictures of three colours")
     with torch.device("meta"):
         net = build(config)
-    load_weights(net, weights, first.name)
-    return Esrgan(net, scale=config.scale, name=first.stem, device=device, dtype=dtype)
+    demand_match(net, weights, first.name)
+    return net, weights
 
 
 def _mixed(general: dict[str, Tensor], gentle: dict[str, Tensor], strength: float) -> dict[str, Tensor]:

@@ -88,7 +88,7 @@ def load_weights(
     what else is stored so becomes `dtype`, or float32. Without `device` and `dtype` tensors are taken as they are; and
     so are the numbers of those whose names are `wide`.
     """
-    _account(model, weights, source)
+    demand_match(model, weights, source)
     _pack_linears(model, weights)
     stored = [given for given in weights.values() if isinstance(given, Stored)]
     paths = {part.path for given in stored for part in (given, given.scale) if part is not None}
@@ -109,6 +109,27 @@ def load_weights(
     ):
         for _ in pool.map(fetch, sorted(weights.items(), key=_place)):
             pass
+
+
+def demand_match(model: nn.Module, weights: Mapping[str, Tensor | Stored], source: str) -> None:
+    """Raises CheckpointMismatch unless `weights` are all of the model's tensors and no others, each of its shape."""
+    wanted = model.state_dict()
+    if wanted.keys() != weights.keys():
+        raise CheckpointMismatch(
+            source, missing=wanted.keys() - weights.keys(), unexpected=weights.keys() - wanted.keys()
+        )
+    shapes = [
+        f"{name} is {tuple(weights[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if tensor.shape != weights[name].shape
+    ]
+    kinds = [
+        f"{name} is of {str(weights[name].dtype).removeprefix('torch.')}, which is no form of weights"
+        for name, tensor in wanted.items()
+        if tensor.is_floating_point() and _form(weights[name]) is None and not weights[name].dtype.is_floating_point
+    ]
+    if shapes or kinds:
+        raise CheckpointMismatch(source, "; ".join((shapes + kinds)[:_SHOWN]))
 
 
 @contextmanager
@@ -159,26 +180,6 @@ def _what_else(head: bytes) -> str:
     if head.startswith(_PICKLE):
         return "it is in PyTorch's format before 1.6; save it with a newer torch.save"
     return "it is neither safetensors nor GGUF nor a PyTorch checkpoint, or its beginning was never written"
-
-
-def _account(model: nn.Module, weights: Mapping[str, Tensor | Stored], source: str) -> None:
-    wanted = model.state_dict()
-    if wanted.keys() != weights.keys():
-        raise CheckpointMismatch(
-            source, missing=wanted.keys() - weights.keys(), unexpected=weights.keys() - wanted.keys()
-        )
-    shapes = [
-        f"{name} is {tuple(weights[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if tensor.shape != weights[name].shape
-    ]
-    kinds = [
-        f"{name} is of {str(weights[name].dtype).removeprefix('torch.')}, which is no form of weights"
-        for name, tensor in wanted.items()
-        if tensor.is_floating_point() and _form(weights[name]) is None and not weights[name].dtype.is_floating_point
-    ]
-    if shapes or kinds:
-        raise CheckpointMismatch(source, "; ".join((shapes + kinds)[:_SHOWN]))
 
 
 def _pack_linears(model: nn.Module, weights: Mapping[str, Tensor | Stored]) -> None:

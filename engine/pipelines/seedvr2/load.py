@@ -1,5 +1,6 @@
 """Published files -> a pipeline. Which network a file holds is read from its names and shapes alone."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from engine.models.seedvr2.vae_config import VAE
 from engine.notes import Note
 from engine.pipelines.seedvr2.networks import Networks
 from engine.pipelines.seedvr2.pipeline import SeedVR2
-from engine.weights.load import CheckpointMismatch, load_weights, open_weights, read_weights
+from engine.weights.load import CheckpointMismatch, demand_match, load_weights, open_weights, read_weights
 from engine.weights.packed import unpack_once
 from engine.weights.stored import Stored
 
@@ -38,6 +39,14 @@ def load_seedvr2(dit: Path, vae: Path, positive: Path | None, *, device: torch.d
     return SeedVR2(networks, dit.stem, remarks(checkpoint))
 
 
+def check_seedvr2(dit: Path, vae: Path, positive: Path | None) -> None:
+    """Demand of the files what `load_seedvr2` does, as far as names and shapes tell. Raises what that raises."""
+    checkpoint = read_checkpoint(dit)
+    _text(checkpoint, positive, dit)
+    _bare_transformer(checkpoint, dit)
+    _bare_autoencoder(vae)
+
+
 def read_checkpoint(path: Path) -> Checkpoint[Stored]:
     """What a transformer's file says of itself, no weights read. Raises CheckpointMismatch, OSError."""
     weights = open_weights(path)
@@ -59,8 +68,7 @@ def remarks(checkpoint: Checkpoint[Stored]) -> list[Note]:
 def _transformer(
     checkpoint: Checkpoint[Stored], text: Tensor, path: Path, device: torch.device, dtype: torch.dtype
 ) -> DiT3B | DiT7B:
-    with torch.device("meta"):
-        net = build(checkpoint.config)
+    net = _bare_transformer(checkpoint, path)
     load_weights(net, checkpoint.weights, path.name, device=device, dtype=dtype)
     net.eval().requires_grad_(False).prepare(text.to(device))
     for block in net.layers:
@@ -68,16 +76,31 @@ def _transformer(
     return net
 
 
+def _bare_transformer(checkpoint: Checkpoint[Stored], path: Path) -> DiT3B | DiT7B:
+    """The network on `meta`, which the checkpoint fits."""
+    with torch.device("meta"):
+        net = build(checkpoint.config)
+    demand_match(net, checkpoint.weights, path.name)
+    return net
+
+
 def _autoencoder(path: Path, device: torch.device, dtype: torch.dtype) -> VideoVAE:
+    net, weights = _bare_autoencoder(path)
+    load_weights(net, weights, path.name, device=device, dtype=dtype)
+    net.eval().requires_grad_(False).prepare()
+    return net
+
+
+def _bare_autoencoder(path: Path) -> tuple[VideoVAE, Mapping[str, Stored]]:
+    """The network on `meta`, and weights that are all its own."""
     weights = vae_names.rename(open_weights(path))
     config = vae_names.recognise(weights)
     with torch.device("meta"):
         net = VideoVAE(config or VAE)
     if net.state_dict().keys().isdisjoint(weights):
         raise CheckpointMismatch(path.name, "it is no autoencoder of SeedVR2")
-    load_weights(net, weights, path.name, device=device, dtype=dtype)  # and tell what differs from the published one
-    net.eval().requires_grad_(False).prepare()
-    return net
+    demand_match(net, weights, path.name)  # and tell what differs from the published one
+    return net, weights
 
 
 def _text(checkpoint: Checkpoint[Stored], positive: Path | None, dit: Path) -> Tensor:

@@ -12,17 +12,19 @@ from torch import nn
 from engine.errors import InvalidInput, Problem, UnknownModel
 from engine.models.handles import Checkpoint
 from engine.models.wan import clip_names, names, umt5_names, vae_names
-from engine.models.wan.clip import CLIPVision
+from engine.models.wan.clip import CLIPConfig, CLIPVision
 from engine.models.wan.config import DiTConfig
 from engine.models.wan.dit import WanDiT
 from engine.models.wan.umt5 import UMT5
+from engine.models.wan.umt5_names import TextCheckpoint
 from engine.models.wan.vae import WanVAE
+from engine.models.wan.vae_config import WanVAEConfig
 from engine.pipelines.wan.negative import OWN_NEGATIVE, default_negative
 from engine.pipelines.wan.networks import Networks
 from engine.pipelines.wan.options import LoraFile
 from engine.pipelines.wan.pipeline import Wan
 from engine.pipelines.wan.prompts import Tokenizer
-from engine.weights.load import CheckpointMismatch, load_weights, open_all, open_weights
+from engine.weights.load import CheckpointMismatch, demand_match, load_weights, open_all, open_weights
 from engine.weights.lora import Delta, LoraMismatch, apply_loras, read_lora
 from engine.weights.packed import PackedLinear, unpack_once
 from engine.weights.stored import Stored
@@ -32,6 +34,7 @@ Files = Mapping[str, Sequence[Path]]
 """A model's files on this machine, by role: dit, vae, text_encoder; image_encoder for i2v; and, where they are,
 tokenizer and negative_prompt."""
 
+C = TypeVar("C")
 N = TypeVar("N", bound=nn.Module)
 T = TypeVar("T")
 
@@ -70,6 +73,19 @@ def load_wan(
     negative = default_negative(files.get("negative_prompt", ()), dit.config.task)
     networks = Networks(text, image, dit, vae, device, dtype)
     return Wan(networks, tokenizer, name, negative=negative or OWN_NEGATIVE, build=transformer.with_loras)
+
+
+def check_wan(files: Files) -> None:
+    """Demand of all networks what `load_wan` does, as far as names and shapes tell. Raises what that raises."""
+    checkpoint = read_transformer(files)
+    _demand_task(checkpoint.config, files)
+    _bare(WanDiT, checkpoint, files["dit"][0].name)
+    _bare(WanVAE, _read_autoencoder(files), files["vae"][0].name)
+    if checkpoint.config.image_dim is not None:
+        _bare(CLIPVision, _read_image_encoder(files), files["image_encoder"][0].name)
+    text = _read_text_encoder(files)
+    _bare(UMT5, text, files["text_encoder"][0].name)
+    _tokenizer(text, files)
 
 
 def read_transformer(files: Files) -> Checkpoint[DiTConfig, Stored]:
@@ -124,8 +140,7 @@ class Transformer:
 
     @torch.inference_mode(False)
     def _loaded(self, changes: Sequence[tuple[Mapping[str, Delta], float]], place: torch.device) -> WanDiT:
-        with torch.device("meta"):
-            net = WanDiT(self.checkpoint.config)
+        net = _bare(WanDiT, self.checkpoint, self.source)
         load_weights(net, self.weights, self.source, device=place, dtype=self.dtype, wide=names.stays_wide)
         apply_loras(net, changes)
         net.eval().requires_grad_(False).prepare(self.device)
@@ -146,23 +161,37 @@ def _changes(lora: LoraFile, shapes: Mapping[str, torch.Size]) -> dict[str, Delt
 
 
 def _autoencoder(files: Files, room: Room, dtype: torch.dtype) -> WanVAE:
-    checkpoint = _parsed(files, "vae", vae_names.parse, "autoencoder of Wan2.1")
-    net = _loaded(WanVAE, checkpoint.config, checkpoint.weights, files["vae"][0].name, room, dtype)
+    net = _loaded(WanVAE, _read_autoencoder(files), files["vae"][0].name, room, dtype)
     net.prepare()
     return net
 
 
+def _read_autoencoder(files: Files) -> Checkpoint[WanVAEConfig, Stored]:
+    return _parsed(files, "vae", vae_names.parse, "autoencoder of Wan2.1")
+
+
 def _image_encoder(files: Files, room: Room, dtype: torch.dtype) -> CLIPVision:
-    checkpoint = _parsed(files, "image_encoder", clip_names.parse, "CLIP vision transformer")
-    return _loaded(CLIPVision, checkpoint.config, checkpoint.weights, files["image_encoder"][0].name, room, dtype)
+    return _loaded(CLIPVision, _read_image_encoder(files), files["image_encoder"][0].name, room, dtype)
+
+
+def _read_image_encoder(files: Files) -> Checkpoint[CLIPConfig, Stored]:
+    return _parsed(files, "image_encoder", clip_names.parse, "CLIP vision transformer")
 
 
 def _text_encoder(files: Files, room: Room, dtype: torch.dtype) -> tuple[UMT5, Tokenizer]:
     """In bfloat16 where half precision is asked for, for its values outgrow float16."""
-    checkpoint = _parsed(files, "text_encoder", umt5_names.parse, "UMT5 encoder")
+    checkpoint = _read_text_encoder(files)
     wide = dtype if dtype == torch.float32 else torch.bfloat16
+    net = _loaded(UMT5, checkpoint, files["text_encoder"][0].name, room, wide)
+    return net, _tokenizer(checkpoint, files)
+
+
+def _read_text_encoder(files: Files) -> TextCheckpoint[Stored]:
+    return _parsed(files, "text_encoder", umt5_names.parse, "UMT5 encoder")
+
+
+def _tokenizer(checkpoint: TextCheckpoint[Stored], files: Files) -> Tokenizer:
     source = files["text_encoder"][0].name
-    net = _loaded(UMT5, checkpoint.config, checkpoint.weights, source, room, wide)
     if checkpoint.spiece is not None:
         tokenizer = Tokenizer(checkpoint.spiece.read().numpy().tobytes(), source)
     elif files.get("tokenizer"):
@@ -173,7 +202,7 @@ def _text_encoder(files: Files, room: Room, dtype: torch.dtype) -> tuple[UMT5, T
         raise CheckpointMismatch(
             source, f"its tokenizer has {tokenizer.size} tokens, it knows {checkpoint.config.vocab}"
         )
-    return net, tokenizer
+    return tokenizer
 
 
 def _parsed(files: Files, role: str, parse: Callable[[Mapping[str, Stored]], T | None], what: str) -> T:
@@ -184,9 +213,16 @@ def _parsed(files: Files, role: str, parse: Callable[[Mapping[str, Stored]], T |
 
 
 def _loaded(
-    kind: Callable[[T], N], config: T, weights: Mapping[str, Stored], source: str, room: Room, dtype: torch.dtype
+    kind: Callable[[C], N], checkpoint: Checkpoint[C, Stored], source: str, room: Room, dtype: torch.dtype
 ) -> N:
-    with torch.device("meta"):
-        net = kind(config)
+    net, weights = _bare(kind, checkpoint, source), checkpoint.weights
     load_weights(net, weights, source, device=room.take(network_bytes(weights, dtype)), dtype=dtype)
     return net.eval().requires_grad_(False)
+
+
+def _bare(kind: Callable[[C], N], checkpoint: Checkpoint[C, Stored], source: str) -> N:
+    """The network on `meta`, which the checkpoint fits."""
+    with torch.device("meta"):
+        net = kind(checkpoint.config)
+    demand_match(net, checkpoint.weights, source)
+    return net
