@@ -1,0 +1,148 @@
+"""One file into the folder: found there, or fetched, weighed, and only then given its name."""
+
+import errno
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from builder.bake.ledger import Ledger
+from builder.bake.manifests import Baked
+from builder.bake.progress import Display
+from builder.bake.sole import sole
+from builder.bake.sources import Facts, Origin, Way
+from builder.bake.wanted import Wanted
+from builder.bake.weighing import Weighed, WrongBytes, digest
+from builder.bake.wording import BakeError, size
+from engine.catalog import File
+from engine.errors import DiskFull, JobError, SourceForbidden, SourceNotFound
+from engine.storage.hooks import Check
+
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Brings files from an origin into a folder; what the catalog did not know of them goes into the ledger."""
+
+    folder: Path
+    origin: Origin
+    ledger: Ledger
+    display: Display
+    check: Check
+
+    def bring(self, wanted: Wanted, facts: Facts) -> Baked:
+        """The file, verified in its place. Raises BakeError, Cancelled."""
+        file = wanted.file
+        part = self.folder / f"{file.key}.part"
+
+        def waiting() -> None:
+            self.display.say(f"{file.key}: waiting for another bake that is bringing it")
+
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            with sole(part, waiting):
+                facts = self._since_recorded(file, facts)
+                return self._there(file, facts) or self._fetched(wanted, facts)
+        except OSError as error:
+            raise BakeError(f"{file.key}: {trouble(error, self.folder)}") from error
+
+    def _since_recorded(self, file: File, facts: Facts) -> Facts:
+        """What another bake, which we may have waited for, has recorded in the meantime."""
+        entry = self.ledger.entries().get(file.key) if facts.sha256 is None else None
+        return replace(facts, bytes=entry["bytes"], sha256=entry["sha256"]) if entry else facts
+
+    def _there(self, file: File, facts: Facts) -> Baked | None:
+        """The file where it is there already; one of unknown digest is not taken on trust."""
+        path = self.folder / file.key
+        if facts.sha256 is None or not path.is_file() or facts.bytes not in (None, path.stat().st_size):
+            return None
+        with self.display.follow(f"{file.key} (checking)") as progress:
+            if digest(path, self.check, progress) != facts.sha256:
+                self.display.say(f"{file.key}: the one that is there has another digest and is replaced")
+                return None
+        self.display.say(f"{file.key}: already there, verified")
+        return _baked(file, path.stat().st_size, facts.sha256, facts)
+
+    def _fetched(self, wanted: Wanted, facts: Facts) -> Baked:
+        ways = self.origin.ways(wanted, facts)
+        for number, way in enumerate(ways, 1):
+            try:
+                return self._fetch(wanted.file, facts, way)
+            except SourceNotFound as error:
+                if number == len(ways):
+                    tried = " or ".join(way.where for way in ways)
+                    raise BakeError(f"{wanted.file.key}: there is no {tried}; {way.when_missing}") from error
+            except SourceForbidden as error:
+                raise BakeError(f"{wanted.file.key}: {way.where} is refused; {way.when_refused}") from error
+            except WrongBytes as error:
+                raise BakeError(f"{wanted.file.key}: {way.where} {error}") from error
+            except DiskFull as error:
+                raise BakeError(f"{wanted.file.key}: {_no_room(self.folder)}") from error
+            except JobError as error:
+                if error.code == "CANCELLED":
+                    raise
+                raise BakeError(f"{wanted.file.key}: {way.where}: {error.message}; run again to go on") from error
+        raise BakeError(f"{wanted.file.key}: no place is known that has it; name one by --from")
+
+    def _fetch(self, file: File, facts: Facts, way: Way) -> Baked:
+        with (
+            self.display.follow(file.key) as progress,
+            Weighed(self.folder / file.key, facts.bytes, self.check, progress) as part,
+        ):
+            self._pour(part, facts, way)
+            baked = _baked(file, part.size, part.sha256, facts)
+            self._record(file, baked)
+            part.finish()
+        self.display.say(f"{file.key}: {size(baked.bytes)} from {way.where}, sha256 {baked.sha256[:12]}... verified")
+        return baked
+
+    def _pour(self, part: Weighed, facts: Facts, way: Way) -> None:
+        """Fill the part. What goes on behind the bytes of an earlier run, and is wrong in the end, begins anew."""
+        resumed = part.size
+        if resumed:
+            self.display.say(f"{part.name}: going on behind {size(resumed)} of an earlier run")
+        try:
+            self._pour_once(part, facts, way)
+        except WrongBytes as error:
+            if not resumed:
+                raise
+            self.display.say(f"{part.name}: the earlier run's bytes are thrown away, as the whole {error}")
+            part.restart()
+            self._pour_once(part, facts, way)
+
+    def _pour_once(self, part: Weighed, facts: Facts, way: Way) -> None:
+        if facts.bytes is None or part.size != facts.bytes:
+            way.pour(part, self.check)
+        part.demand_size(part.size)
+        if facts.sha256 not in (None, part.sha256):
+            found = part.sha256
+            part.restart()
+            raise WrongBytes(f"has sha256 {found}, {facts.sha256} expected")
+
+    def _record(self, file: File, baked: Baked) -> None:
+        """Write down what the catalog leaves open."""
+        if None not in (file.sha256, file.bytes) and not (file.source.branch and baked.revision):
+            return
+        if self.ledger.writable:
+            self.ledger.record(file.key, baked)
+        else:
+            self.display.say(
+                f"{file.key}: {self.ledger.path} cannot be written, so that only the manifest records "
+                f"{baked.bytes:,} bytes, sha256 {baked.sha256}; take it back by --adopt"
+            )
+
+
+def trouble(error: OSError, folder: Path) -> str:
+    """What an error of the disk means for a folder that files are baked into, and the way out."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _no_room(folder)
+    if error.errno in READ_ONLY:
+        return f"{folder} cannot be written to ({error.strerror}); name another folder by --into"
+    return f"the disk failed at {error.filename or folder}: {error.strerror}"
+
+
+def _no_room(folder: Path) -> str:
+    return f"no space is left at {folder}; what has come stays there, make room and run again to go on"
+
+
+def _baked(file: File, size: int, sha256: str, facts: Facts) -> Baked:
+    return Baked(file.key, size, sha256, file.source.licence, facts.revision)
