@@ -181,5 +181,10 @@ class Lora:
     def files(self) -> tuple[File, ...]:
         return (self.file,)
 
+    @property
+    def download_bytes(self) -> int:
+        """Of its file, 0 where that is not known."""
+        return self.file.bytes or 0
+
     def fits(self, model: Model) -> bool:
         return model.family == "wan" and model.architecture in self.architectures

@@ -66,11 +66,13 @@ def _model_facts(desk: Desk, model: Model) -> Reply:
         "family": model.family,
         "tasks": list(model.tasks),
         "description": model.description,
+        "description_zh": model.description_zh,
         "licence": model.licence,
         "architecture": model.architecture,
         "parameters": model.parameters,
         "precision": model.precision,
         "scale": model.scale,
+        "needs_mb": {"least": model.needs.least, "whole": model.needs.whole} if model.needs else None,
         "files": _file_facts(model),
         "missing": [file.name for file in located.missing],
         "loaded": model.name in _loaded(desk),
@@ -81,6 +83,7 @@ def _lora_facts(desk: Desk, lora: Lora) -> Reply:
     return {
         "name": lora.name,
         "description": lora.description,
+        "description_zh": lora.description_zh,
         "licence": lora.file.source.licence,
         "architectures": list(lora.architectures),
         "steps": lora.steps,
@@ -93,7 +96,18 @@ def _lora_facts(desk: Desk, lora: Lora) -> Reply:
 
 
 def _file_facts(owner: Model | Lora) -> list[Reply]:
-    return [{"name": file.name, "sha256": file.sha256, "bytes": file.bytes} for file in owner.files]
+    return [
+        {
+            "name": file.name,
+            "repo": file.source.repo,
+            "revision": file.source.revision,
+            "bytes": file.bytes,
+            "sha256": file.sha256,
+            "sources": file.sources,
+            "licence": file.source.licence,
+        }
+        for file in owner.files
+    ]
 
 
 def _loaded(desk: Desk) -> list[str]:
