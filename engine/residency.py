@@ -6,9 +6,12 @@ when the first question about the device is asked.
 
 import gc
 import logging
+import os
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -29,6 +32,7 @@ class Residency(Generic[K, P]):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pipelines: dict[K, P] = {}
+        self._held: dict[K, Callable[[], int]] = {}
         self._lock = threading.RLock()
         self._users = 0
         self._timer: threading.Timer | None = None
@@ -42,25 +46,29 @@ class Residency(Generic[K, P]):
         return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
 
     @contextmanager
-    def use(self, key: K, load: Callable[[], P]) -> Iterator[P]:
-        """The pipeline under `key`, loaded if it is not; it stays at least as long as the context."""
+    def use(self, key: K, load: Callable[[], P], held_bytes: Callable[[P], int] = lambda _: 0) -> Iterator[P]:
+        """The pipeline under `key`, loaded if it is not; it stays at least as long as the context.
+
+        held_bytes: what it takes of the device, which a processor, unlike a GPU, does not count for us.
+        """
         with self._lock:
             self._stop_timer()
             self._users += 1
         try:
-            yield self._loaded(key, load)
+            yield self._loaded(key, load, held_bytes)
         finally:
             with self._lock:
                 self._users -= 1
                 self._start_timer()
 
-    def _loaded(self, key: K, load: Callable[[], P]) -> P:
+    def _loaded(self, key: K, load: Callable[[], P], held_bytes: Callable[[P], int]) -> P:
         with self._lock:
             if key in self._pipelines:
                 self._pipelines[key] = self._pipelines.pop(key)  # now the one used last
             else:
                 log.info("loading %s on %s", key, self.device)
                 self._pipelines[key] = load()
+                self._held[key] = partial(held_bytes, self._pipelines[key])
             return self._pipelines[key]
 
     def holds(self, key: K) -> bool:
@@ -81,7 +89,7 @@ class Residency(Generic[K, P]):
             before = self.free_bytes()
             gone = [key for key in self._pipelines if wanted(key)]
             for key in gone:
-                del self._pipelines[key]
+                del self._pipelines[key], self._held[key]
             self._collect()
             return gone, max(self.free_bytes() - before, 0)
 
@@ -92,19 +100,25 @@ class Residency(Generic[K, P]):
 
             torch.cuda.empty_cache()
 
+    @property
+    def budget_bytes(self) -> int | None:
+        """What the operator allows of the device's memory, None for all that is free."""
+        settings = self._settings
+        budget = settings.vram_budget_mb if self.device.type == "cuda" else settings.ram_budget_mb
+        return None if budget is None else budget * MIB
+
     def free_bytes(self) -> int:
         """Memory a plan may use: what is free on the device, below what the operator's budget leaves beside weights."""
         if self.device.type == "cuda":
             import torch
 
             held = torch.cuda.memory_allocated()
-            free, budget = (
-                torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - held,
-                self._settings.vram_budget_mb,
-            )
-            return max(min(free, budget * MIB - held), 0) if budget else free
-        free, budget = free_host_bytes(), self._settings.ram_budget_mb
-        return min(free, budget * MIB) if budget else free
+            free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - held
+        else:
+            held = sum(count() for count in self._held.values())
+            free = free_host_bytes()
+        budget = self.budget_bytes
+        return free if budget is None else max(min(free, budget - held), 0)
 
     def report(self) -> dict[str, Any]:
         """Device facts for `info` and for a reply's metrics; sizes in MB (2**20 bytes)."""
@@ -156,6 +170,13 @@ def free_host_bytes() -> int:
     """Memory the host can still give: what the kernel calls available, below the container's own limit."""
     available = _table(Path("/proc/meminfo"))["MemAvailable:"] * 1024
     return min([available, *_group_room()])
+
+
+def process_seconds() -> float:
+    """How long ago this process was started, by the kernel's clock."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    began = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # since the machine's start; the 22nd field, the third is first
+    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - began, 0.0)
 
 
 def peak_host_bytes() -> int:

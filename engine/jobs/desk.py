@@ -1,6 +1,7 @@
 """Who a job works with: storage, media, models. Production takes `Desk.from_settings`; a test hands in its own."""
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -42,7 +43,11 @@ Loaded = tuple[str, float | None]
 
 @dataclass
 class Desk:
-    """The collaborators of every job of this worker. `jobs_done` tells a cold job from a warm one."""
+    """The collaborators of every job of this worker.
+
+    jobs_done: results delivered. start_seconds: from the process's start until this worker was ready for jobs; 0 where
+    it loads on demand. load_seconds: of loading that the job under way has waited for.
+    """
 
     settings: Settings
     fetcher: Fetcher
@@ -50,7 +55,9 @@ class Desk:
     residency: Residency[Loaded, Pipeline]
     catalog: Catalog = field(default_factory=built_in)
     families: Mapping[str, Family[Any]] = field(default_factory=lambda: FAMILIES)
-    jobs_done: int = field(default=0)
+    jobs_done: int = 0
+    start_seconds: float = 0.0
+    load_seconds: float = 0.0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Desk":
@@ -135,8 +142,23 @@ class Desk:
         key = (setup.model.name, setup.denoise_strength)
         if not self.residency.holds(key):  # one mix at a time
             self.residency.offload(lambda other: other[0] == setup.model.name)
-        with self.residency.use(key, lambda: self._load(setup)) as pipeline:
+        held_bytes = partial(self.family(setup.model).held_bytes, setup)
+        with self.residency.use(key, lambda: self._timed_load(setup), held_bytes) as pipeline:
             yield pipeline
+
+    @property
+    def waited_seconds(self) -> float:
+        """What the job under way has waited for: loading and, the first one, the worker's own start."""
+        return self.load_seconds + (0.0 if self.jobs_done else self.start_seconds)
+
+    @property
+    def cold(self) -> bool:
+        """Whether the job under way is the worker's first, or had to wait for a model to be loaded."""
+        return not self.jobs_done or self.load_seconds > 0
+
+    def check(self, model: Model) -> None:
+        """Demand of a model's files, all being here, what loading would. Raises CheckpointMismatch, OSError."""
+        self.family(model).check(self._setup(model))
 
     def estimate(self, model: Model, request: UpscaleRequest, plan: Outline) -> Estimate:
         """What a settled request would take. Loads the model where its family needs that to know."""
@@ -167,29 +189,46 @@ class Desk:
             self.settings.fp8_matmul,
         )
 
+    def _timed_load(self, setup: Setup) -> Pipeline:
+        began = time.monotonic()
+        try:
+            return self._load(setup)
+        finally:
+            self.load_seconds += time.monotonic() - began
+
     def _load(self, setup: Setup) -> Pipeline:
         family = self.family(setup.model)
-        needed_files = [file for file in setup.model.files if not file.optional]
-        if missing := [file.name for file in needed_files if file.name not in setup.paths]:
+        lacking = locate(setup.model, self.settings.models_dir).missing
+        if missing := [file.name for file in lacking if not file.optional]:
             raise ModelNotBaked(
                 f"`{setup.model.name}` is offered by this worker, but its image lacks {', '.join(missing)}",
                 hint="bake the model into the image, or put its files into a folder of MODELS_DIR",
                 field="model",
             )
-        needed = family.weight_bytes(setup)
-        self._make_room(int(ROOM * needed))
+        needed, budget = family.weight_bytes(setup), self.residency.budget_bytes
+        if budget is not None and needed > budget:
+            raise self._too_large(setup, budget)
+        self._make_room(int(ROOM * needed), setup.model)
         pipeline = self._attempt(family, setup)
         if pipeline is None:
             gone, _ = self.residency.offload()
             pipeline = self._attempt(family, setup) if gone else None
         if pipeline is None:
             self.residency.offload()
-            free = self.residency.free_bytes() // MIB
-            raise OutOfMemory(
-                f"`{setup.model.name}` takes {needed // MIB} MB, more than the {free} here",
-                hint="choose the model in fp8 or Q4_K_M, or an endpoint with more memory",
-            )
+            raise self._too_large(setup, self.residency.free_bytes())
         return pipeline
+
+    def _too_large(self, setup: Setup, free: int) -> OutOfMemory:
+        """A model that does not fit even alone, and the largest of its kind that would."""
+        model, weigh = setup.model, self.family(setup.model).weight_bytes
+        kin = [other for other in self.catalog.models if other.family == model.family and other.tasks == model.tasks]
+        sizes = {other.name: weigh(self._setup(other)) for other in kin if other != model}
+        fitting = sorted((name for name, size in sizes.items() if ROOM * size <= free), key=lambda name: -sizes[name])
+        smaller = f"choose {' or '.join(f'`{name}`' for name in fitting[:3])}, or " if fitting else "choose "
+        return OutOfMemory(
+            f"`{model.name}` takes {weigh(setup) // MIB} MB, more than the {free // MIB} here",
+            hint=f"{smaller}an endpoint with more memory",
+        )
 
     def _attempt(self, family: Family[Any], setup: Setup) -> Pipeline | None:
         """The pipeline; None when memory ran out, with what was there of it let go."""
@@ -203,13 +242,13 @@ class Desk:
                 raise
         return None
 
-    def _make_room(self, needed: int) -> None:
+    def _make_room(self, needed: int, model: Model) -> None:
         """Drop models, the one used longest ago before others, until `needed` bytes are free or none is left."""
         for key in self.residency.loaded:
             if self.residency.free_bytes() >= needed:
                 return
             self.residency.offload(partial(eq, key))
-            log.info("dropped %s to make room for %d MB", key, needed // MIB)
+            log.info("dropped %s to make room for %s, %d MB", key[0], model.name, needed // MIB)
 
     def dtype(self, model: Model) -> "torch.dtype":
         """The arithmetic that DTYPE asks for; `auto` is what the model's family does well on this device."""

@@ -74,6 +74,10 @@ class Family(ABC, Generic[P]):
         """What the model takes in memory, as far as its files tell."""
         return sum(_file_bytes(setup, role) or 0 for role in {file.role for file in setup.model.files})
 
+    def held_bytes(self, setup: Setup, pipeline: P) -> int:
+        """What the loaded pipeline takes of the device now."""
+        return self.weight_bytes(setup)
+
     @abstractmethod
     def check(self, setup: Setup) -> None:
         """Demand of the files, all being here, what `load` does, reading no weights. Raises what `load` raises."""
@@ -217,6 +221,9 @@ class WanFamily(Family[Generator["WanOptions"]]):
         """The largest network: the others may wait on the host while it works."""
         others = {file.role for file in setup.model.files} - {"dit"}
         return max(_transformer_bytes(setup), *(_file_bytes(setup, role) or 0 for role in others))
+
+    def held_bytes(self, setup: Setup, pipeline: Generator["WanOptions"]) -> int:
+        return pipeline.here_bytes
 
     def check(self, setup: Setup) -> None:
         from engine.pipelines.wan.load import check_wan

@@ -116,14 +116,14 @@ def metrics(desk: Desk, clock: Clock, frames: int, seconds: Mapping[str, float])
     """Seconds, rates and peaks of one job; sizes in MB (2**20 bytes). `seconds`: of the model's phases, if any."""
     process = clock.seconds("process")
     facts: Reply = {
-        "spin_up_time": clock.seconds("load"),
+        "spin_up_time": round(desk.waited_seconds, 3),
         "generation_time": process,
         "total_time": clock.total,
         "frames_per_second": round(frames / process, 3) if process else None,
         "peak_vram_mb": desk.residency.peak_vram_mb(),
         "peak_rss_mb": peak_host_bytes() // MIB,
         "gpu": desk.residency.report()["name"],
-        "cold": desk.jobs_done == 0,
+        "cold": desk.cold,
     }
     if seconds:  # what is left was spent on decoding, encoding and conversions
         io = max(process - sum(seconds.values()), 0.0)

@@ -45,6 +45,7 @@ def run(job: dict[str, Any], desk: Desk, token: CancelToken, sink: Sink) -> Repl
 def _begun(request: OutputFields, job_id: str, desk: Desk, token: CancelToken, progress: Progress) -> Iterator[Job]:
     """A job with its clocks running and a folder of its own."""
     clock = Clock(progress)
+    desk.load_seconds = 0.0  # of loading that this job will have waited for
     token.limit(request.timeout_s)
     with scratch_dir(desk.settings.scratch_dir) as scratch:
         yield Job(job_id, desk, token, progress, clock, scratch)
