@@ -17,10 +17,19 @@ from engine.logs import configure
 from engine.settings import Settings
 from engine.worker import Worker
 
+# What the SDK reads while it is imported or started; an operator's own values stand.
+SDK_DEFAULTS = {
+    "RUNPOD_LOG_LEVEL": "INFO",  # DEBUG, its default, logs signed links
+    # Its checks end a good worker whose image fills the disk, that cannot reach 8.8.8.8, or whose first kernel is slow.
+    "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
+    "RUNPOD_SKIP_GPU_CHECK": "true",
+}
+
 
 def import_runpod() -> Any:
     """The SDK, without the second that its debugger spends on asking `cpuinfo` for the processor's name."""
-    os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")  # DEBUG, its default, logs signed links
+    for name, value in SDK_DEFAULTS.items():
+        os.environ.setdefault(name, value)
     stub = ModuleType("cpuinfo")
     stub.__dict__["get_cpu_info"] = dict
     sys.modules.setdefault("cpuinfo", stub)
@@ -36,9 +45,13 @@ def main() -> None:
     except ValidationError as error:
         wrong = (f"{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors())
         sys.exit(f"the environment is wrong: {'; '.join(wrong)}")
-    runpod = import_runpod()
-    configure(settings)  # after the SDK, which configures the root logger while it is imported
+    configure(settings)  # before the SDK, which would configure the root logger while it is imported
     worker = Worker(settings)
+    if not settings.local:
+        worker.begin()
+    runpod = import_runpod()
+    if not settings.local:
+        runpod.serverless.register_fitness_check(worker.fit)
     runpod.serverless.start({"handler": worker.handle, "concurrency_modifier": worker.gate})
 
 

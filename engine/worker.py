@@ -1,8 +1,10 @@
 """One engine slot behind RunPod's loop: jobs one at a time, cancelled for real, drained on SIGTERM.
 
-The SDK (1.12) cancels a job by cancelling its coroutine and would start the next one at once, so the coroutine waits
-for the engine to let go. It calls `gate` in its main thread before every poll for a job: there the weights are
-loaded before the first one, and there polling ends when the worker has to leave.
+On the platform the engine starts in its own thread while the SDK is imported. Then the SDK calls, in the main thread,
+`fit` before its heartbeat begins, and `gate` before every poll for a job: the one waits for the engine's imports and
+checks, the other for the weights, so that no job is taken by a worker that cannot run it. Polling ends in `gate`, too,
+when the worker has to leave. The SDK (1.12) cancels a job by cancelling its coroutine and would start the next one at
+once, so the coroutine waits for the engine to let go.
 """
 
 import asyncio
@@ -13,8 +15,8 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import cached_property
 from types import FrameType
@@ -25,6 +27,7 @@ from engine.jobs.cancel import CancelToken
 from engine.jobs.failures import as_job_error, device_lost
 from engine.jobs.progress import Report, Sender, Sink
 from engine.logs import current_job
+from engine.residency import process_seconds
 from engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """`handle` is the SDK's handler and `gate` its concurrency modifier."""
+    """`handle` is the SDK's handler, `fit` its fitness check and `gate` its concurrency modifier."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -45,7 +48,9 @@ class Worker:
         self._engine = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._poll: asyncio.Task[Any] | None = None  # the SDK's, which asks for jobs
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._opened = False
+        self._start: Future[None] | None = None  # of the engine, on the platform
+        self._checked = threading.Event()
+        self._unfit: list[str] = []
         self._leaving = False
         self._exit_code = 0
 
@@ -55,6 +60,38 @@ class Worker:
         from engine.jobs.desk import Desk
 
         return Desk.from_settings(self._settings)
+
+    def begin(self) -> None:
+        """Start the engine; to be called in the main thread, before the SDK is imported."""
+        signal.signal(signal.SIGTERM, self._on_signal)  # which the kernel keeps from a container's first process else
+        self._start = self._engine.submit(self._prepare)
+
+    def _prepare(self) -> None:
+        """Imports, checks, the default model's weights and one tiny shape, in the thread that jobs will run in."""
+        try:
+            self._check()
+        finally:
+            self._checked.set()
+        if not self._unfit:
+            self.desk.preload()
+            self.desk.start_seconds = process_seconds()
+            log.info("ready for jobs %.2f s after the process's start", self.desk.start_seconds)
+
+    def _check(self) -> None:
+        from engine.jobs import fitness, run  # noqa: F401 - the latter for the first job, which need not wait for it
+
+        for finding in fitness.examine(self.desk):
+            if finding.passed is False:
+                self._unfit.append(str(finding))
+                log.critical("no jobs will be taken: %s", finding)
+            else:
+                log.info("%s", finding)
+
+    def fit(self) -> None:
+        """Raises where a check has failed: the SDK tells the platform and ends the process, before any heartbeat."""
+        self._checked.wait()
+        if self._unfit:
+            raise Internal("; ".join(self._unfit))
 
     async def handle(self, job: dict[str, Any]) -> Reply:
         """Run `job` in the engine's thread. Cancelled, it returns only when the engine has let go."""
@@ -110,26 +147,25 @@ class Worker:
     def gate(self, current: int) -> int:
         """How many jobs to hold: 1 once the weights are in, 0 when leaving. Called by the SDK's loop; never raises."""
         if self._poll is None:
-            self._poll, self._loop = asyncio.current_task(), asyncio.get_running_loop()
             signal.signal(signal.SIGTERM, self._on_signal)  # the SDK sets its own only just before its loop starts
             signal.signal(signal.SIGINT, self._on_signal)
-            self._open()
+            self._await_start()
+            self._poll, self._loop = asyncio.current_task(), asyncio.get_running_loop()
         return 0 if self._leaving and not jobs_held() else 1
 
-    def _open(self) -> None:
-        """Load the default model before the first job is taken; a worker that cannot must not take any."""
-        began = time.monotonic()
+    def _await_start(self) -> None:
+        """Wait until the weights are in; signals are heeded meanwhile, and the heartbeat is a process of its own."""
+        assert self._start is not None  # without `begin` the SDK polls nobody
         try:
-            self.desk.preload()
-            log.info("ready for jobs: engine and weights took %.2f s", time.monotonic() - began)
+            self._start.result()
         except (Exception, SystemExit) as error:
             log.critical("no jobs will be taken: %s", error, exc_info=error)
+            report_unhealthy("load", str(error))
             self._exit(1)
-        self._opened = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         log.info("%s: leaving as soon as no job is running", signal.Signals(number).name)
-        if not self._opened:
+        if self._loop is None:  # no job was ever taken
             self._exit(0)
         self._leave_after_job(0)
 
@@ -167,6 +203,14 @@ def jobs_held() -> int:
     from runpod.serverless.modules.worker_state import JobsProgress
 
     return int(JobsProgress().get_job_count())
+
+
+def report_unhealthy(check: str, reason: str) -> None:
+    """One ping that tells the platform why this worker ends, as the SDK sends it for a check that failed."""
+    with suppress(Exception):  # told or not, the worker ends
+        from runpod.serverless.modules.rp_fitness import _report_unhealthy
+
+        _report_unhealthy(check, reason)
 
 
 async def _post(job: dict[str, Any], report: Report) -> None:
