@@ -26,8 +26,9 @@ class Settings(BaseModel):
         description="comma-separated catalog names this worker offers; the first is the default",
     )
     models_dir: tuple[Path, ...] = Field(
-        (Path("/models"), Path("/runpod-volume/models")),
-        description="colon-separated folders searched for the published files, Hugging Face caches among them",
+        (Path("/models"), Path("/runpod-volume/models"), Path("/runpod-volume/huggingface-cache/hub")),
+        description="colon-separated folders searched for the published files, in this order: what the image brings, "
+        "the network volume, RunPod's cached models",
     )
     catalog: tuple[Path, ...] = Field(
         (), description="colon-separated files that add models of your own, in the form of `engine/catalog.toml`"
