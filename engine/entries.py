@@ -159,11 +159,11 @@ class Lora:
     description: str
     file: File
     architectures: tuple[str, ...]
-    description_zh: str = ""
     steps: int | None = None
     guidance: float | None = None
     shift: float | None = None
     solver: str | None = None
+    description_zh: str = ""
 
     def __post_init__(self) -> None:
         for name, (least, most) in ADVISABLE.items():
