@@ -89,17 +89,17 @@ def device(wanted: str) -> str:
     given = any(path.exists() for path in GPU_FILES) and torch.version.cuda is not None
     if wanted == "cpu" or (wanted == "auto" and not given and not torch.cuda.is_available()):
         return f"cpu, {torch.get_num_threads()} threads, {free_host_bytes() // MIB} MB free"
-    build = f"torch {torch.__version__}, " + (f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs")
+    build = f"torch {torch.__version__} (for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPUs'})"
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
         raise Unfit(
-            f"DEVICE={wanted} and no GPU that {build}, can use: {str(error).splitlines()[0]} (DEVICE=cpu does without)"
+            f"DEVICE={wanted}, and {build} can use no GPU here: {str(error).splitlines()[0]} (DEVICE=cpu does without)"
         ) from error
     name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
     built = torch.cuda.get_arch_list()
     if not runs_on(capability, built):
-        raise Unfit(f"{name} has compute capability {_dotted(capability)}; {build}, has kernels for {', '.join(built)}")
+        raise Unfit(f"{name} has compute capability {_dotted(capability)}; {build} has kernels for {', '.join(built)}")
     free, total = torch.cuda.mem_get_info()
     return f"{name}, capability {_dotted(capability)}, {free // MIB} of {total // MIB} MB free, {build}"
 

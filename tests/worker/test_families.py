@@ -118,6 +118,15 @@ def test_a_job_is_cancelled_between_the_phases_of_a_batch(shop: Inside, clip: st
     assert shop.leftovers() == []
 
 
+def test_what_a_failed_job_had_loaded_is_not_counted_for_the_next(shop: Inside, clip: str) -> None:
+    shop.upscale(source=clip)
+    shop.ask(action="offload")
+    assert shop.upscale(source=clip, model="broken")["stage"] == "process"
+    shop.ask(action="warm", model="tiny")
+    metrics = shop.upscale(source=clip)["metrics"]
+    assert (metrics["cold"], metrics["spin_up_time"]) == (False, 0)
+
+
 # ---- Estimates --------------------------------------------------------------------------------------------------
 
 
@@ -231,3 +240,16 @@ def test_a_model_that_does_not_fit_even_alone_is_told_so_and_leaves_nothing(shop
     ):
         pass
     assert small.residency.loaded == []
+
+
+def test_a_model_above_the_operator_s_budget_is_refused_with_what_would_fit(tmp_path: Path) -> None:
+    weights, names = tmp_path / "models", ("tiny", "other", "third")
+    for name, size in (("tiny_vae", 0), ("tiny", 600), ("other", 100), ("third", 380)):
+        weight_file(weights, name, size=size * MIB)
+    settings = {"models": names, "models_dir": (weights,), "catalog": (catalog_file(tmp_path / "a.toml", *names),)}
+    with inside(tmp_path, ram_budget_mb=400, **settings) as made:
+        made.worker.desk.families = {**FAMILIES, "seedvr2": FAMILY}
+        reply = made.ask(action="warm", model="tiny")
+        assert made.ask(action="warm", model="third")["loaded"] == ["third"]
+    assert (reply["code"], reply["message"]) == ("OUT_OF_MEMORY", "`tiny` takes 600 MB, more than the 400 here")
+    assert reply["hint"].endswith("`other`, or an endpoint with more memory")

@@ -1,0 +1,18 @@
+"""The real worker with a model that takes three seconds more to load."""
+
+import time
+
+import handler
+from engine.jobs.desk import Desk
+
+load = Desk.preload
+
+
+def take_long(self: Desk) -> None:
+    time.sleep(3)
+    load(self)
+
+
+if __name__ == "__main__":
+    Desk.preload = take_long  # type: ignore[method-assign]
+    handler.main()

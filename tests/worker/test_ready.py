@@ -1,0 +1,142 @@
+"""A worker is ready before its first job, or takes none and says why; and a job says what it had to wait for."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worker.conftest import Bench, until
+from tests.worker.inside import inside, tiny
+from tests.worker.tiny import LAYOUT, MODEL, VAE, environment, offering
+
+SLOW = Path(__file__).with_name("slow_loading.py")
+OTHER = "tiny-seedvr2-3b-q8"
+
+
+def ended_unfit(bench: Bench, worker: "subprocess.Popen[bytes]") -> list[str]:
+    """What the log says of a worker that refused to take the job which waits; the platform was told, too."""
+    job = bench.submit(action="info")
+    assert worker.wait(60) == 1
+    assert bench.platform.status(job)["status"] == "IN_QUEUE" and bench.takes() == 0
+    assert bench.platform.requests("ping")[-1]["query"]["status"] == "unhealthy"
+    with pytest.raises(ProcessLookupError):  # nobody is left who would go on to ping
+        os.killpg(worker.pid, 0)
+    return [line for line in bench.log.read_text().splitlines() if "no jobs will be taken" in line]
+
+
+def test_half_a_model_is_refused_by_name_and_file(bench: Bench, checkpoints: Path) -> None:
+    volume = bench.volume / "models"
+    volume.mkdir()
+    shutil.copy(checkpoints / LAYOUT.file, volume)
+    settings = environment(checkpoints, f"bundled,{MODEL}") | {"MODELS_DIR": f"/nowhere:{volume}"}
+    (line,) = ended_unfit(bench, bench.start(**settings))
+    assert f"{MODEL}  files  {VAE} is missing; " in line and f"looked in /nowhere, {volume}" in line
+    assert '"level": "CRITICAL"' in line and "traceback" not in line
+
+
+def test_every_failing_check_has_a_line_of_its_own(bench: Bench) -> None:
+    scratch = bench.volume / "file"
+    scratch.touch()
+    lines = ended_unfit(bench, bench.start(MODELS="bundled,bundeld", SCRATCH_DIR=str(scratch / "below")))
+    assert len(lines) == 2
+    assert "scratch folder  writable  " in lines[0] and "Not a directory" in lines[0]
+    assert "the setting MODELS is wrong: no model is called `bundeld`; the nearest are `bundled`" in lines[1]
+
+
+def test_a_wrong_catalog_is_refused(bench: Bench) -> None:
+    (bench.volume / "own.toml").write_text("[source")
+    (line,) = ended_unfit(bench, bench.start(CATALOG=str(bench.volume / "own.toml")))
+    assert "the setting CATALOG is wrong: own.toml cannot be read" in line
+
+
+def test_a_model_that_cannot_be_loaded_is_refused(bench: Bench, checkpoints: Path) -> None:
+    (line,) = ended_unfit(bench, bench.start(**environment(checkpoints), RAM_BUDGET_MB="2"))
+    assert f"`{MODEL}` takes " in line and "more than the 2 here" in line
+
+
+def test_pings_go_on_while_weights_load_and_no_job_is_taken_before(bench: Bench) -> None:
+    bench.start(sys.executable, "-u", str(SLOW))
+    assert bench.done(bench.submit(action="info"))["output"]["loaded"] == ["bundled"]
+    taken = bench.platform.requests("job-take")[0]["t"]
+    before = [ping for ping in bench.platform.requests("ping") if ping["t"] < taken]
+    assert len(before) >= 2 and taken - before[0]["t"] > 2
+
+
+def test_a_worker_that_loads_leaves_at_once(bench: Bench) -> None:
+    worker = bench.start(sys.executable, "-u", str(SLOW))
+    until(lambda: bool(bench.platform.requests("ping")))
+    began = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(5) == 0 and time.monotonic() - began < 1
+    assert "leaving" in bench.log.read_text() and bench.takes() == 0
+    with pytest.raises(ProcessLookupError):
+        os.killpg(worker.pid, 0)
+
+
+def test_a_worker_that_imports_leaves_at_once(bench: Bench) -> None:
+    worker = bench.start()
+    caught = Path(f"/proc/{worker.pid}/status")
+
+    def heeds_the_signal() -> bool:
+        mask = next(line.split()[1] for line in caught.read_text().splitlines() if line.startswith("SigCgt"))
+        return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
+    until(heeds_the_signal)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(5) == 0
+    assert bench.platform.requests("ping") == []
+
+
+def metrics(bench: Bench, **fields: Any) -> dict[str, Any]:
+    """Of a job that went well."""
+    view = bench.done(bench.submit(**fields))
+    assert view["status"] == "COMPLETED", view
+    return dict(view["output"]["metrics"])
+
+
+def test_jobs_of_a_worker_tell_what_they_waited_for(bench: Bench, checkpoints: Path) -> None:
+    began = time.time()
+    bench.start(**environment(checkpoints, f"{MODEL},{OTHER}"))
+    picture = {**tiny(bench.volume), "resolution": 32}
+    first = metrics(bench, **picture)
+    ready = bench.platform.requests("job-take")[0]["t"] - began
+    assert first["cold"] and ready - 0.3 < first["spin_up_time"] < ready + 0.1
+    assert first["generation_time"] <= first["total_time"] < first["spin_up_time"]
+    warm = metrics(bench, **picture)
+    assert (warm["cold"], warm["spin_up_time"]) == (False, 0)
+    switched = metrics(bench, model=OTHER, **picture)
+    assert switched["cold"] and 0 < switched["spin_up_time"] < switched["total_time"]
+    assert (metrics(bench, **picture)["cold"], metrics(bench, model=OTHER, **picture)["cold"]) == (False, False)
+    assert bench.done(bench.submit(action="offload"))["output"]["offloaded"] == [MODEL, OTHER]
+    assert metrics(bench, **picture)["cold"]
+    bench.done(bench.submit(action="warm", model=OTHER))
+    assert metrics(bench, model=OTHER, **picture)["spin_up_time"] == 0
+
+
+def test_a_job_after_an_idle_spell_is_cold(tmp_path: Path) -> None:
+    with inside(tmp_path) as fresh:
+        told = [fresh.ask(**tiny(tmp_path))["metrics"]["cold"] for _ in range(2)]
+        fresh.worker.desk.residency._idle()  # what the timer of a GPU calls
+        told += [fresh.ask(**tiny(tmp_path))["metrics"]["cold"] for _ in range(2)]
+    assert told == [True, False, True, False]
+
+
+def test_two_models_that_do_not_fit_together_take_turns_and_the_log_says_so(
+    tmp_path: Path, checkpoints: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with offering(tmp_path, checkpoints, (MODEL, OTHER), ram_budget_mb=1500) as fresh:
+        for model in (MODEL, OTHER, MODEL):
+            assert fresh.ask(model=model, resolution=32, **tiny(tmp_path))["metrics"]["cold"]
+            assert fresh.ask(action="info")["loaded"] == [model]
+    dropped = [record.message for record in caplog.records if record.message.startswith("dropped")]
+    assert [line.rpartition(",")[0] for line in dropped] == [
+        f"dropped {MODEL} to make room for {OTHER}",
+        f"dropped {OTHER} to make room for {MODEL}",
+    ]
