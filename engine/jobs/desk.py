@@ -156,6 +156,10 @@ class Desk:
         """Whether the job under way is the worker's first, or had to wait for a model to be loaded."""
         return not self.jobs_done or self.load_seconds > 0
 
+    def weight_bytes(self, model: Model) -> int:
+        """What a model takes in memory, as far as its files tell."""
+        return self.family(model).weight_bytes(self._setup(model))
+
     def check(self, model: Model) -> None:
         """Demand of a model's files, all being here, what loading would. Raises CheckpointMismatch, OSError."""
         self.family(model).check(self._setup(model))
