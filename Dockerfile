@@ -42,28 +42,30 @@ RUN python3 -c "import ensurepip, venv" 2>/dev/null || \
 ENV PYTHONUNBUFFERED=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# What the worker runs with. The lock comes first, so that torch takes its pure dependencies from there.
+# What the worker runs with, and what filling a network volume needs. The locks come first, so that torch takes its pure
+# dependencies from there.
 FROM base AS dependencies
 ARG TORCH
 ARG TORCH_INDEX
 ENV PATH=/opt/venv/bin:$PATH
 RUN python3 -m venv /opt/venv
-COPY builder/requirements.txt /opt/requirements.txt
-RUN pip install --no-cache-dir --require-hashes -r /opt/requirements.txt
+COPY builder/requirements.txt builder/requirements-bake.txt /opt/
+RUN pip install --no-cache-dir --require-hashes -r /opt/requirements.txt -r /opt/requirements-bake.txt
 RUN pip install --no-cache-dir ${TORCH} ${TORCH_INDEX:+--index-url ${TORCH_INDEX}}
 
 # Fetching weights needs little, and nothing of the rest of the code: what changes there does not fetch anything again.
 FROM base AS fetch
 ENV PATH=/opt/fetch/bin:$PATH
 RUN python3 -m venv /opt/fetch
-COPY builder/requirements-bake.txt /opt/requirements.txt
-RUN pip install --no-cache-dir --require-hashes -r /opt/requirements.txt
+COPY builder/requirements-bake.txt /opt/
+RUN pip install --no-cache-dir --require-hashes -r /opt/requirements-bake.txt
 WORKDIR /app
 COPY catalogs ./catalogs
 COPY builder/__init__.py builder/fetch.sh ./builder/
 COPY builder/bake ./builder/bake
 COPY engine/__init__.py engine/catalog.lock.json engine/catalog.py engine/catalog.toml engine/entries.py \
      engine/errors.py engine/locating.py engine/settings.py engine/version.py ./engine/
+COPY engine/data ./engine/data
 COPY engine/storage ./engine/storage
 ARG MIRROR
 ARG CATALOG
@@ -72,8 +74,6 @@ ENV MIRROR=${MIRROR} \
 
 # Converting needs torch and the engine that reads checkpoints.
 FROM dependencies AS fetch-convert
-COPY builder/requirements-bake.txt /opt/requirements-bake.txt
-RUN pip install --no-cache-dir --require-hashes -r /opt/requirements-bake.txt
 WORKDIR /app
 COPY catalogs ./catalogs
 COPY builder ./builder
@@ -158,11 +158,7 @@ ENV PYTORCH_ALLOC_CONF=expandable_segments:True \
     CUDA_MODULE_LOADING=LAZY \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
-    HF_HUB_OFFLINE=1 \
-    RUNPOD_LOG_LEVEL=INFO \
-    RUNPOD_INIT_TIMEOUT=800 \
-    RUNPOD_MIN_DISK_PERCENT=2 \
-    RUNPOD_GPU_BENCHMARK_TIMEOUT=20
+    RUNPOD_INIT_TIMEOUT=800
 WORKDIR /app
 RUN useradd --create-home --uid 1000 worker && mkdir outputs && chown worker outputs
 COPY --from=model-1 /models /models
@@ -195,6 +191,7 @@ LABEL org.opencontainers.image.title="Restoration worker" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 USER ${RUN_AS}
-RUN python -c "import handler; from engine.catalog import built_in; built_in()"
+RUN python -c "import handler; from engine.jobs.desk import Desk; desk = Desk.from_settings(handler.Settings.from_env()); \
+    sys = __import__('sys'); sys.exit([f'MODELS: no {name}' for name in desk.settings.models if not desk.catalog.find(name)] or 0)"
 # Process 1 is Python itself, which gets the platform's SIGTERM.
 CMD ["python", "-u", "handler.py"]

@@ -1,7 +1,6 @@
 """Writes the locks that the image installs from: every package with its version and the hash of its wheel.
 
-    python -m builder.lock                    all locks, from what pyproject.toml asks for today
-    python -m builder.lock requirements.txt   one of them
+    python -m builder.lock    both, from what pyproject.toml asks for today
 
 The wheels are those for Linux on x86-64 and each Python that an image may have. torch is in no lock, since its index is
 an argument of the image; what torch itself asks for is.
@@ -11,7 +10,7 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import requires
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,14 +66,18 @@ def pin(item: Mapping[str, Any]) -> tuple[str, tuple[str, set[str]]]:
     return canonicalize_name(about["name"]), (about["version"], {digest})
 
 
-def lock(wanted: Sequence[str], pythons: Iterable[str] = PYTHONS) -> Pins:
-    """One version of each package for all Pythons, with the hash of each one's wheel."""
+def lock(wanted: Sequence[str], pinned: Mapping[str, str]) -> Pins:
+    """One version of each package for all Pythons, `pinned` ones at theirs, with the hash of each one's wheel."""
     pins: Pins = {}
-    for python in pythons:
-        versions = {name: version for name, (version, _) in pins.items()}
+    for python in PYTHONS:
+        versions = {**pinned, **versions_of(pins)}
         for name, (version, hashes) in resolve(wanted, python, versions).items():
             pins.setdefault(name, (version, set()))[1].update(hashes)
     return pins
+
+
+def versions_of(pins: Pins) -> dict[str, str]:
+    return {name: version for name, (version, _) in pins.items()}
 
 
 def text(pins: Pins) -> str:
@@ -86,13 +89,14 @@ def text(pins: Pins) -> str:
     return "".join(lines)
 
 
-def main(names: Sequence[str]) -> None:
+def main() -> None:
+    pinned: dict[str, str] = {}  # an image installs both locks, so they must agree
     for name, wanted in roots().items():
-        if not names or name in names:
-            pins = lock(wanted)
-            (ROOT / "builder" / name).write_text(text(pins), "utf-8")
-            print(f"builder/{name}: {len(pins)} packages")
+        pins = lock(wanted, pinned)
+        pinned |= versions_of(pins)
+        (ROOT / "builder" / name).write_text(text(pins), "utf-8")
+        print(f"builder/{name}: {len(pins)} packages")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
