@@ -1,9 +1,11 @@
 """Stored tensors -> tensors on a device: beside the result there are never more than a few buffers.
 
-Bytes are read, not mapped: pages of a mapped file would count as the process's memory beside the result.
+On a CPU what stays as it is stored is mapped: its memory is the system's copy of the file, and none is filled. What
+changes its type on the way is read, for mapped pages would be the process's memory beside the result.
 """
 
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +14,12 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from engine.weights.mapped import MappedFile
 from engine.weights.quants import dequantize
 from engine.weights.stored import Stored
 
-PIECE = 2**16  # bytes that are converted at once: still in the cache, and too few for torch to wake its threads
-PINNED = 2**26
+PIECE = 2**19  # bytes that are converted at once: still in the cache
+PINNED = 2**24
 MOST_THREADS = 4
 
 
@@ -29,12 +32,13 @@ class Reader:
     def __init__(self, device: torch.device, paths: Iterable[Path]) -> None:
         self.device = device
         self._pinned = _Pinned(device) if device.type == "cuda" else None
-        # On a CPU the time goes into memory that is touched for the first time, and each thread touches its own.
-        self.threads = 1 if self._pinned is not None else min(os.cpu_count() or 1, MOST_THREADS)
-        self._files: dict[Path, int] = {}
+        # On a CPU the time goes into memory that is touched for the first time, for a GPU into filling pinned buffers:
+        # each thread touches memory and fills buffers of its own.
+        self.threads = min(os.cpu_count() or 1, MOST_THREADS)
+        self._files: dict[Path, MappedFile] = {}
         try:
             for path in paths:
-                self._files[path] = os.open(path, os.O_RDONLY)
+                self._files[path] = MappedFile(path)
         except OSError:
             self._close()
             raise
@@ -52,9 +56,11 @@ class Reader:
     def raw(self, stored: Stored) -> Tensor:
         """What lies in the file: `stored.dtype`, `stored.stored_shape`."""
         file = self._files[stored.path]
+        file.read_ahead(stored)
         if self._pinned is not None:
-            return self._pinned.read(stored, file)
-        return stored.read_from(file).to(self.device)
+            return self._pinned.read(stored, file.number)
+        mapped = file.mapped(stored) if self.device.type == "cpu" else None
+        return stored.read_from(file.number).to(self.device) if mapped is None else mapped
 
     def numbers(self, stored: Stored, dtype: torch.dtype) -> Tensor:
         """The values, times their scale, in a dtype of choice."""
@@ -65,11 +71,13 @@ class Reader:
             return dequantize(self.raw(stored), stored.block, dtype).view(stored.shape)
         if self.device.type != "cpu" or stored.dtype == dtype:
             return self.raw(stored).to(dtype)
+        file = self._files[stored.path]
+        file.read_ahead(stored)
         out = torch.empty(stored.shape.numel(), dtype=dtype)
         piece = torch.empty(min(PIECE, stored.nbytes), dtype=torch.uint8)
         for start in range(0, stored.nbytes, PIECE):
             raw = piece[: stored.nbytes - start]
-            stored.read_into(raw, self._files[stored.path], start)
+            stored.read_into(raw, file.number, start)
             first = start // stored.dtype.itemsize
             out[first : first + PIECE // stored.dtype.itemsize].copy_(raw.view(stored.dtype))
         return out.view(stored.shape)
@@ -80,31 +88,50 @@ class Reader:
 
     def _close(self) -> None:
         for file in self._files.values():
-            os.close(file)
+            file.close()
 
 
-class _Pinned:
-    """Two buffers that a GPU can fetch from by itself: one is filled from the file while the other is fetched."""
+class _Buffers:
+    """Two that a GPU can fetch from by itself: one is filled from the file while the other is fetched."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self) -> None:
         self.buffers = [torch.empty(PINNED, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
         self.fetched = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
         self.turn = 0
 
-    def read(self, stored: Stored, file: int) -> Tensor:
-        out = torch.empty(stored.nbytes, dtype=torch.uint8, device=self.device)
+    def fill(self, out: Tensor, stored: Stored, file: int) -> None:
+        """out: (N,) bytes on the GPU, which may arrive later than this returns."""
         for start in range(0, stored.nbytes, PINNED):
             part = out[start : start + PINNED]
             buffer, fetched = self.buffers[self.turn][: part.numel()], self.fetched[self.turn]
             fetched.synchronize()  # returns at once where nothing was ever recorded
             stored.read_into(buffer, file, start)
             part.copy_(buffer, non_blocking=True)
-            fetched.record(torch.cuda.current_stream(self.device))
+            fetched.record(torch.cuda.current_stream(out.device))
             self.turn = 1 - self.turn
-        return out.view(stored.dtype).view(stored.stored_shape)
 
     def wait(self) -> None:
         """Before the buffers go, the last fetches must be over."""
         for fetched in self.fetched:
             fetched.synchronize()
+
+
+class _Pinned:
+    """Buffers for each thread: filling them is what takes the time, once the disk is fast or the file in the cache."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._mine = threading.local()
+        self._all: list[_Buffers] = []
+
+    def read(self, stored: Stored, file: int) -> Tensor:
+        out = torch.empty(stored.nbytes, dtype=torch.uint8, device=self.device)
+        if not hasattr(self._mine, "buffers"):
+            self._mine.buffers = _Buffers()
+            self._all.append(self._mine.buffers)
+        self._mine.buffers.fill(out, stored, file)
+        return out.view(stored.dtype).view(stored.stored_shape)
+
+    def wait(self) -> None:
+        for buffers in self._all:
+            buffers.wait()

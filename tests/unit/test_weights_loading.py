@@ -69,6 +69,45 @@ def test_without_a_wanted_dtype_numbers_stay_as_they_were_stored(tmp_path: Path)
     assert {tensor.dtype for tensor in net.state_dict().values()} == {torch.float16}
 
 
+def pages(path: Path) -> int:
+    """Bytes of the file that are this process's memory."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    return sum(1024 * int(next(r for r in lines if r.startswith("Rss:")).split()[1]) for at in lines if str(path) in at)
+
+
+def test_on_a_cpu_what_stays_as_it_is_stored_is_the_file_itself_in_memory(tmp_path: Path) -> None:
+    path = saved(tmp_path, torch.float16)
+    assert pages(path) == 0
+    net = loaded(path, torch.float16)
+    assert pages(path) >= path.stat().st_size
+    del net
+    assert pages(path) == 0
+
+
+def test_nothing_of_a_file_stays_in_memory_whose_numbers_changed(tmp_path: Path) -> None:
+    path = saved(tmp_path, torch.float16)
+    net = loaded(path, torch.float32)
+    assert pages(path) == 0
+    assert net.scale.dtype == torch.float32
+
+
+def test_changing_a_weight_changes_no_file(tmp_path: Path) -> None:
+    path = saved(tmp_path, torch.float32)
+    before = path.read_bytes()
+    loaded(path, torch.float32).proj.weight.data.mul_(2)
+    assert path.read_bytes() == before
+
+
+def test_a_value_that_lies_across_its_alignment_is_read_all_the_same(tmp_path: Path) -> None:
+    path = saved(tmp_path, torch.float32)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    path.write_bytes((length + 1).to_bytes(8, "little") + data[8 : 8 + length] + b" " + data[8 + length :])
+    net = loaded(path, torch.float32)
+    assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in values().items())
+    assert pages(path) == 0
+
+
 @pytest.mark.parametrize("stored", [E4M3, E5M2])
 def test_fp8_stays_packed_in_linears_alone(tmp_path: Path, stored: torch.dtype) -> None:
     net, given = loaded(saved(tmp_path, stored), torch.bfloat16), values()
