@@ -47,13 +47,13 @@ def _do(options: argparse.Namespace) -> list[str]:
         return _adopt(options.adopt, catalog, ledger)
     chosen, besides = entries(catalog, options.models), entries(catalog, options.besides)
     if options.verify:
-        return verify(options.into, chosen, besides, _files(catalog), display(), options.jobs)
+        return verify(options.into, chosen, besides, _files(catalog), display(sys.stderr), options.jobs)
     origin = _origin(options.source)
     if options.plan:
         print(plan(chosen, besides, options.into, origin, options.convert))
         return []
     converter = load_converter() if options.convert else None
-    outcome = Bake(chosen, options.into, origin, ledger, display(), besides, options.jobs, converter).run()
+    outcome = Bake(chosen, options.into, origin, ledger, display(sys.stderr), besides, options.jobs, converter).run()
     for manifest in outcome.manifests:
         total = size(sum(each.bytes for each in manifest.files.values()))
         print(f"{manifest.model}: {len(manifest.files)} files, {total}, verified in {options.into}")

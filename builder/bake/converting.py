@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from builder.bake.manifests import Baked
 from builder.bake.progress import Display
@@ -10,17 +9,18 @@ from builder.bake.wanted import Entry
 from builder.bake.weighing import digest
 from builder.bake.wording import BakeError, size
 from engine.catalog import File, Model
+from engine.errors import JobError
 
-Convert = Callable[..., Any]
+Convert = Callable[..., Path]
 
 
 def load_converter() -> Convert:
     """`builder.convert`, which alone of all here needs torch. Raises BakeError."""
     try:
-        from builder import convert
+        from builder.convert import convert
     except ImportError as error:
         raise BakeError(f"--convert needs torch and the engine's other packages: {error}") from error
-    return convert.convert
+    return convert
 
 
 def converted_key(entry: Entry) -> str:
@@ -40,13 +40,18 @@ def convert(
 
     Raises BakeError; then everything is as it was.
     """
+    from builder.convert import NothingToGain
+
     paths = {file.name: folder / files[file.key].path for file in entry.files if file.key in files}
     before = sum(files[file.key].bytes for file in own_files(entry))
-    with display.follow(f"{entry.name} (converting)") as progress:
-        try:
-            path = Path(converter(entry, paths, folder, progress=progress))
-        except Exception as error:
-            raise BakeError(f"{entry.name}: cannot be converted: {error}; its published files stay") from error
+    try:
+        with display.follow(f"{entry.name} (converting)") as progress:
+            path = converter(entry, paths, folder, progress=progress)
+    except NothingToGain as error:
+        display.say(f"{entry.name}: {error}")
+        return dict(files)
+    except JobError as error:
+        raise BakeError(f"{entry.name}: cannot be converted: {error}; its published files stay") from error
     made = Baked(converted_key(entry), path.stat().st_size, digest(path), own_files(entry)[0].source.licence)
     display.say(f"{made.path}: {size(made.bytes)} in place of {size(before)}")
     for file in own_files(entry):

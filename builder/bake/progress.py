@@ -1,6 +1,5 @@
 """How far downloads are: bars on a terminal, now and then a line in a build's log."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +28,8 @@ class Lines:
         self._out, self._every, self._now = out, every, now
 
     def say(self, line: str) -> None:
-        print(line, file=self._out, flush=True)
+        self._out.write(f"{line}\n")  # at once: `print` would let another thread's line in before the line's end
+        self._out.flush()
 
     @contextmanager
     def follow(self, name: str) -> Iterator[Progress]:
@@ -69,7 +69,7 @@ class Bars:
             yield progress
 
 
-def display(out: TextIO = sys.stderr) -> Display:
+def display(out: TextIO) -> Display:
     """What fits the place that it is written to."""
     return Bars(out) if out.isatty() else Lines(out)
 

@@ -82,7 +82,7 @@ class Publishers:
         if file.source.repo is not None:
             return [self._hugging_face(file, str(facts.revision))]
         if file.url is None:
-            raise BakeError(f"{file.key} has no published address in the catalog; name a place that has it by --from")
+            raise BakeError(f"{file.key}: has no published address in the catalog; name a place that has it by --from")
         return [_at_address(file.url, self.patience)]
 
     def _hugging_face(self, file: File, commit: str) -> Way:

@@ -1,0 +1,84 @@
+"""Bakes in processes of their own: killed in the middle, two at once."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from tests.builder.baking import Bake, halting, of, there
+from tests.builder.mirror import FILES, SIZE, asked
+from tests.storage.servers import Handler, Seen, Server, file
+
+A, SHARED = FILES["a.pth"], "deep/both.pth"
+
+
+def started(*arguments: str | Path, catalog: Path, lock: Path) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "builder.bake",
+        *map(str, arguments),
+        "--catalog",
+        str(catalog),
+        "--lock",
+        str(lock),
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_bake_is_gone_on_with(bake: Bake, web: Server, into: Path, tmp_path: Path, lock: Path) -> None:
+    killed = threading.Event()
+    web.faults.append(
+        ("GET /a.pth", halting(A, SIZE // 2, into / "a.pth.part", lambda: (process.kill(), killed.set())))
+    )
+    process = started("alpha", "--into", into, "--from", web.url(""), catalog=tmp_path / "catalog.toml", lock=lock)
+    assert killed.wait(60)
+    process.communicate()
+    left = (into / "a.pth.part").read_bytes()
+    assert left and A.startswith(left)
+    assert (bake("alpha", "--into", into, "--from", web.url("")).code, there(into)) == (0, of("a.pth", SHARED))
+    assert asked(web, "/a.pth")[-1].headers["range"] == f"bytes={len(left)}-"
+
+
+def test_two_bakes_at_once_fetch_each_file_once(
+    web: Server, into: Path, tmp_path: Path, lock: Path, bake: Bake
+) -> None:
+    """The server lets the first go on only when the second has said that it waits."""
+    asked_first, waits = threading.Event(), threading.Event()
+
+    def slow(handler: Handler, seen: Seen) -> None:
+        asked_first.set()
+        assert waits.wait(60)
+        file(A)(handler, seen)
+
+    web.script("/a.pth", slow)
+    command = ("alpha", "--into", into, "--from", web.url(""))
+    said = []
+    with started(*command, catalog=tmp_path / "catalog.toml", lock=lock) as first:
+        assert asked_first.wait(60)
+        with started(*command, catalog=tmp_path / "catalog.toml", lock=lock) as second:
+            assert second.stderr and second.stdout
+            for line in second.stderr:
+                said.append(line)
+                if line == "a.pth: waiting for another bake that is bringing it\n":
+                    waits.set()
+            assert (first.communicate()[0], second.stdout.read()) == (DONE.format(into),) * 2
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "a.pth: already there, verified\n" in said
+    assert [len(asked(web, f"GET /{key}")) for key in ("a.pth", SHARED)] == [1, 1]
+    assert there(into) == of("a.pth", SHARED)
+    assert bake("--verify", "--into", into).code == 0
+
+
+def test_two_models_at_once_in_one_folder(web: Server, into: Path, tmp_path: Path, lock: Path, bake: Bake) -> None:
+    both = [
+        started(name, "--into", into, "--from", web.url(""), catalog=tmp_path / "catalog.toml", lock=lock)
+        for name in ("alpha", "beta")
+    ]
+    assert [(process.communicate()[1], process.returncode)[1] for process in both] == [0, 0]
+    assert len(asked(web, f"GET /{SHARED}")) == 1
+    assert bake("--verify", "alpha", "beta", "--into", into).code == 0
+    assert there(into) == of("a.pth", "b.pth", SHARED)
+
+
+DONE = "alpha: 2 files, 600 kB, verified in {}\n"
