@@ -43,7 +43,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_the_contents_list_every_section() -> None:
-    listed = LINK.findall(README.partition("## Contents")[2].partition("\n## ")[0])
+    listed = LINK.findall(section("Contents"))
     sections = re.findall(r"^## (.+)$", FENCE.sub("", README), re.MULTILINE)
     missing = [title for title in sections if title != "Contents" and f"#{slug(title)}" not in listed]
     assert missing == []
@@ -95,6 +95,29 @@ def test_settings_codes_and_arguments_that_are_named_exist() -> None:
         name for text in TEXTS.values() for code in CODE.findall(FENCE.sub("", text)) for name in NAME.findall(code)
     }
     assert sorted(name for name in named - known if not NOT_OURS.match(name)) == []
+
+
+def test_the_table_of_gpus_tells_the_catalogs_numbers() -> None:
+    models = README.partition("<!-- models:begin -->")[2].partition("<!-- models:end -->")[0]
+    stated = {name: row[2:4] for row in rows(models) for name in CODE.findall(row[0])}
+    told = {
+        CODE.findall(row[0])[0]: row[1:3]
+        for row in rows(section("Choose a GPU"))
+        if row[0].startswith(("`seed", "`wan"))
+    }
+    assert len(told) > 5
+    assert told == {name: stated[name] for name in told}
+
+
+def section(title: str) -> str:
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The cells of every line of the tables."""
+    for line in text.splitlines():
+        if line.startswith("| "):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def slug(title: str) -> str:
