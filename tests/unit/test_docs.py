@@ -136,7 +136,7 @@ def anchors(text: str) -> set[str]:
 
 def is_module(name: str) -> bool:
     path = ROOT / name.replace(".", "/")
-    return path.with_suffix(".py").is_file() or (path / "__main__.py").is_file() or name.endswith("_gpu")
+    return path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
 
 
 def jobs(text: str) -> Iterator[dict[str, Any]]:
