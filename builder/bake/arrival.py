@@ -27,9 +27,8 @@ class Arrivals:
     origin: Origin
     ledger: Ledger
     display: Display
-    check: Check
 
-    def bring(self, wanted: Wanted, facts: Facts) -> Baked:
+    def bring(self, wanted: Wanted, facts: Facts, check: Check) -> Baked:
         """The file, verified in its place. Raises BakeError, Cancelled."""
         file = wanted.file
         part = self.folder / f"{file.key}.part"
@@ -41,7 +40,7 @@ class Arrivals:
             part.parent.mkdir(parents=True, exist_ok=True)
             with sole(part, waiting):
                 facts = self._since_recorded(file, facts)
-                return self._there(file, facts) or self._fetched(wanted, facts)
+                return self._there(file, facts, check) or self._fetched(wanted, facts, check)
         except OSError as error:
             raise BakeError(f"{file.key}: {trouble(error, self.folder)}") from error
 
@@ -50,23 +49,23 @@ class Arrivals:
         entry = self.ledger.entries().get(file.key) if facts.sha256 is None else None
         return replace(facts, bytes=entry["bytes"], sha256=entry["sha256"]) if entry else facts
 
-    def _there(self, file: File, facts: Facts) -> Baked | None:
+    def _there(self, file: File, facts: Facts, check: Check) -> Baked | None:
         """The file where it is there already; one of unknown digest is not taken on trust."""
         path = self.folder / file.key
         if facts.sha256 is None or not path.is_file() or facts.bytes not in (None, path.stat().st_size):
             return None
         with self.display.follow(f"{file.key} (checking)") as progress:
-            if digest(path, self.check, progress) != facts.sha256:
+            if digest(path, check, progress) != facts.sha256:
                 self.display.say(f"{file.key}: the one that is there has another digest and is replaced")
                 return None
         self.display.say(f"{file.key}: already there, verified")
         return _baked(file, path.stat().st_size, facts.sha256, facts)
 
-    def _fetched(self, wanted: Wanted, facts: Facts) -> Baked:
+    def _fetched(self, wanted: Wanted, facts: Facts, check: Check) -> Baked:
         ways = self.origin.ways(wanted, facts)
         for number, way in enumerate(ways, 1):
             try:
-                return self._fetch(wanted.file, facts, way)
+                return self._fetch(wanted.file, facts, way, check)
             except SourceNotFound as error:
                 if number == len(ways):
                     tried = " or ".join(way.where for way in ways)
@@ -83,40 +82,31 @@ class Arrivals:
                 raise BakeError(f"{wanted.file.key}: {way.where}: {error.message}; run again to go on") from error
         raise BakeError(f"{wanted.file.key}: no place is known that has it; name one by --from")
 
-    def _fetch(self, file: File, facts: Facts, way: Way) -> Baked:
+    def _fetch(self, file: File, facts: Facts, way: Way, check: Check) -> Baked:
         with (
             self.display.follow(file.key) as progress,
-            Weighed(self.folder / file.key, facts.bytes, self.check, progress) as part,
+            Weighed(self.folder / file.key, facts.bytes, check, progress) as part,
         ):
-            self._pour(part, facts, way)
+            self._pour(part, facts, way, check)
             baked = _baked(file, part.size, part.sha256, facts)
             self._record(file, baked)
             part.finish()
         self.display.say(f"{file.key}: {size(baked.bytes)} from {way.where}, sha256 {baked.sha256[:12]}... verified")
         return baked
 
-    def _pour(self, part: Weighed, facts: Facts, way: Way) -> None:
+    def _pour(self, part: Weighed, facts: Facts, way: Way, check: Check) -> None:
         """Fill the part. What goes on behind the bytes of an earlier run, and is wrong in the end, begins anew."""
         resumed = part.size
         if resumed:
             self.display.say(f"{part.name}: going on behind {size(resumed)} of an earlier run")
         try:
-            self._pour_once(part, facts, way)
+            _pour_once(part, facts, way, check)
         except WrongBytes as error:
             if not resumed:
                 raise
             self.display.say(f"{part.name}: the earlier run's bytes are thrown away, as the whole {error}")
             part.restart()
-            self._pour_once(part, facts, way)
-
-    def _pour_once(self, part: Weighed, facts: Facts, way: Way) -> None:
-        if facts.bytes is None or part.size != facts.bytes:
-            way.pour(part, self.check)
-        part.demand_size(part.size)
-        if facts.sha256 not in (None, part.sha256):
-            found = part.sha256
-            part.restart()
-            raise WrongBytes(f"has sha256 {found}, {facts.sha256} expected")
+            _pour_once(part, facts, way, check)
 
     def _record(self, file: File, baked: Baked) -> None:
         """Write down what the catalog leaves open."""
@@ -124,11 +114,22 @@ class Arrivals:
             return
         if self.ledger.writable:
             self.ledger.record(file.key, baked)
+            self.display.say(f"{file.key}: sha256 {baked.sha256} recorded in {self.ledger.path}")
         else:
             self.display.say(
                 f"{file.key}: {self.ledger.path} cannot be written, so that only the manifest records "
                 f"{baked.bytes:,} bytes, sha256 {baked.sha256}; take it back by --adopt"
             )
+
+
+def _pour_once(part: Weighed, facts: Facts, way: Way, check: Check) -> None:
+    if facts.bytes is None or part.size != facts.bytes:
+        way.pour(part, check)
+    part.demand_size(part.size)
+    if facts.sha256 not in (None, part.sha256):
+        found = part.sha256
+        part.restart()
+        raise WrongBytes(f"has sha256 {found}, {facts.sha256} expected")
 
 
 def trouble(error: OSError, folder: Path) -> str:

@@ -1,9 +1,7 @@
 """A whole bake: what is there already, what is to come and whether it fits, all of it at once, and the manifests."""
 
 import shutil
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -14,9 +12,10 @@ from builder.bake.ledger import Ledger
 from builder.bake.manifests import Baked, Manifest, fix_times, read_all, write
 from builder.bake.progress import Display
 from builder.bake.sources import Facts, Origin
+from builder.bake.together import together
 from builder.bake.wanted import Entry, Wanted, files, held, refuse_others
 from builder.bake.wording import BakeError, size
-from engine.errors import Cancelled
+from engine.storage.hooks import Check
 
 R = TypeVar("R")
 
@@ -41,7 +40,6 @@ class Bake:
     besides: Sequence[Entry] = ()
     jobs: int = 4
     converter: Convert | None = None
-    _stop: threading.Event = field(default_factory=threading.Event, init=False)
     _failures: dict[str, str] = field(default_factory=dict, init=False)
 
     def run(self) -> Outcome:
@@ -50,6 +48,7 @@ class Bake:
             self.folder.mkdir(parents=True, exist_ok=True)
             before = read_all(self.folder)
             wanted = to_bake(self.entries, self.besides, self.folder, before)
+            refuse_others(wanted, self.entries, before)
             here = lying(wanted, self.folder, before)
             for key in here:
                 self.display.say(f"{key}: already there, verified")
@@ -62,10 +61,10 @@ class Bake:
         return Outcome(made, tuple(self._failures.values()))
 
     def _brought(self, wanted: Mapping[str, Wanted]) -> dict[str, Baked]:
-        facts = self._at_once(wanted, lambda key: self.origin.facts(wanted[key]))
+        facts = self._each(wanted, lambda key, check: self.origin.facts(wanted[key]))
         self._demand_room(wanted, facts)
-        arrivals = Arrivals(self.folder, self.origin, self.ledger, self.display, self._check)
-        return self._at_once(facts, lambda key: arrivals.bring(wanted[key], facts[key]))
+        arrivals = Arrivals(self.folder, self.origin, self.ledger, self.display)
+        return self._each(facts, lambda key, check: arrivals.bring(wanted[key], facts[key], check))
 
     def _demand_room(self, wanted: Mapping[str, Wanted], facts: Mapping[str, Facts]) -> None:
         needed = sum(still_to_come(self.folder / key, known.bytes) for key, known in facts.items())
@@ -77,31 +76,18 @@ class Bake:
         if facts:
             self.display.say(f"{len(facts)} files to come, {size(needed)}; {size(free)} are free at {self.folder}")
 
-    def _at_once(self, keys: Iterable[str], task: Callable[[str], R]) -> dict[str, R]:
-        """What the task returns for each key, `jobs` of them at a time. A BakeError is noted; the others go on."""
-        done: dict[str, R] = {}
+    def _each(self, keys: Iterable[str], task: Callable[[str, Check], R]) -> dict[str, R]:
+        """What the task returns for each key. A BakeError is noted, and the others go on."""
 
-        def work(key: str) -> None:
+        def work(key: str, check: Check) -> R | None:
             try:
-                done[key] = task(key)
+                return task(key, check)
             except BakeError as error:
                 self._failures[key] = str(error)
                 self.display.say(f"FAILED {error}")
+                return None
 
-        with ThreadPoolExecutor(self.jobs) as pool:
-            try:
-                under_way = [pool.submit(work, key) for key in keys]
-                for each in wait(under_way, return_when=FIRST_EXCEPTION).done:
-                    each.result()
-            except BaseException:  # Ctrl-C, or a mistake of ours: the other threads end at their next piece
-                self._stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        return done
-
-    def _check(self) -> None:
-        if self._stop.is_set():
-            raise Cancelled("the bake was stopped")
+        return {key: each for key, each in together(keys, work, self.jobs).items() if each is not None}
 
     def _listed(self, entry: Entry, baked: Mapping[str, Baked], before: Mapping[str, Manifest]) -> Manifest | None:
         """The manifest of an entry that is whole, written; None where files failed or none are to be baked."""
@@ -133,14 +119,9 @@ def to_bake(
     entries = list(entries)
     wanted = files(entries, besides)
     known = known_files(manifests)
-    refuse_others(wanted, known)
     needed = {file.key for entry in entries for file in entry.files if not _stands_converted(entry, folder, manifests)}
     needed |= {file.key for entry in entries for file in entry.files if file not in own_files(entry)}
-    return {
-        key: Wanted(held(each.file, known[key][1] if key in known else None), each.entry)
-        for key, each in wanted.items()
-        if key in needed
-    }
+    return {key: Wanted(held(each.file, known.get(key)), each.entry) for key, each in wanted.items() if key in needed}
 
 
 def lying(wanted: Mapping[str, Wanted], folder: Path, manifests: Mapping[str, Manifest]) -> dict[str, Baked]:
@@ -150,15 +131,15 @@ def lying(wanted: Mapping[str, Wanted], folder: Path, manifests: Mapping[str, Ma
         key: baked
         for key, each in wanted.items()
         if key in known
-        and (baked := known[key][1]).lies_in(folder)
+        and (baked := known[key]).lies_in(folder)
         and each.file.sha256 in (None, baked.sha256)
         and each.file.bytes in (None, baked.bytes)
     }
 
 
-def known_files(manifests: Mapping[str, Manifest]) -> dict[str, tuple[str, Baked]]:
-    """Every file of those manifests by its key, with a model that it is listed for."""
-    return {key: (name, each) for name, manifest in manifests.items() for key, each in manifest.files.items()}
+def known_files(manifests: Mapping[str, Manifest]) -> dict[str, Baked]:
+    """Every file of those manifests by its key."""
+    return {key: each for manifest in manifests.values() for key, each in manifest.files.items()}
 
 
 def still_to_come(path: Path, total: int | None) -> int:

@@ -41,6 +41,7 @@ def convert(
     Raises BakeError; then everything is as it was.
     """
     from builder.convert import NothingToGain
+    from engine.weights.load import CheckpointMismatch
 
     paths = {file.name: folder / files[file.key].path for file in entry.files if file.key in files}
     before = sum(files[file.key].bytes for file in own_files(entry))
@@ -50,12 +51,12 @@ def convert(
     except NothingToGain as error:
         display.say(f"{entry.name}: {error}")
         return dict(files)
-    except JobError as error:
+    except (JobError, CheckpointMismatch) as error:
         raise BakeError(f"{entry.name}: cannot be converted: {error}; its published files stay") from error
     made = Baked(converted_key(entry), path.stat().st_size, digest(path), own_files(entry)[0].source.licence)
     display.say(f"{made.path}: {size(made.bytes)} in place of {size(before)}")
     for file in own_files(entry):
         if file.key not in shared:
-            (folder / files[file.key].path).unlink()
+            (folder / files[file.key].path).unlink(missing_ok=True)  # another bake may have done so
     kept = {key: each for key, each in files.items() if key not in {file.key for file in own_files(entry)}}
     return kept | {made.path: made}

@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--lock", type=Path, metavar="FILE", help="where first digests are recorded (the catalog's own)")
     made.add_argument("--catalog", type=Path, action="append", metavar="FILE", help="models of your own, besides ours")
-    made.add_argument("--jobs", type=_jobs, default=4, metavar="N", help="files at a time (default 4)")
+    made.add_argument("--jobs", type=number, default=4, metavar="N", help="files at a time (default 4)")
     made.add_argument("--convert", action="store_true", help="write each network as one file that loads fastest")
     instead = made.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="all models: size, memory, licence; downloads nothing")
@@ -72,7 +72,7 @@ def read(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def _jobs(text: str) -> int:
+def number(text: str) -> int:
     count = int(text)
     if not 1 <= count <= 64:
         raise argparse.ArgumentTypeError("from 1 to 64")

@@ -168,7 +168,15 @@ def _at_address(url: str, patience: Patience) -> Way:
             case _:
                 http.Download(_session(), url, part, check).run(patience)
 
-    return Way(url, pour, "it was moved, or is missing there", "the credentials given for it do not open it")
+    return Way(_shown(url), pour, "it was moved, or is missing there", "the credentials given for it do not open it")
+
+
+def _shown(url: str) -> str:
+    """An address without what may be secret in it: a password, a signature."""
+    bare = url.partition("?")[0]
+    scheme, _, rest = bare.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _s3(url: str, part: Part, check: Check, patience: Patience) -> None:

@@ -1,16 +1,17 @@
 """`--verify`: every baked file read again, and held against its manifest and the catalog."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from builder.bake.bake import to_bake
 from builder.bake.manifests import Baked, Manifest, read_all
 from builder.bake.progress import Display
+from builder.bake.together import together
 from builder.bake.wanted import Entry
 from builder.bake.weighing import digest
 from builder.bake.wording import BakeError, size
 from engine.catalog import File
+from engine.storage.hooks import Check
 
 
 def verify(
@@ -30,10 +31,10 @@ def verify(
     files = {
         key: each for manifest in (chosen if entries else manifests).values() for key, each in manifest.files.items()
     }
-    with ThreadPoolExecutor(jobs) as pool:
-        found = pool.map(lambda key: _wrong(folder, key, files[key], published.get(key), display), files)
-        failures += [problem for problem in found if problem]
-    return failures
+    found = together(
+        files, lambda key, check: _wrong(folder, key, files[key], published.get(key), display, check), jobs
+    )
+    return [*failures, *filter(None, found.values())]
 
 
 def _lacking(
@@ -48,7 +49,7 @@ def _lacking(
             yield f"{entry.name}: its manifest does not list {', '.join(sorted(lacking))}; bake it again"
 
 
-def _wrong(folder: Path, key: str, baked: Baked, published: File | None, display: Display) -> str | None:
+def _wrong(folder: Path, key: str, baked: Baked, published: File | None, display: Display, check: Check) -> str | None:
     path = folder / baked.path
     if published and published.sha256 not in (None, baked.sha256):
         return f"{key}: the manifest says sha256 {baked.sha256}, the catalog {published.sha256}; bake it again"
@@ -57,7 +58,7 @@ def _wrong(folder: Path, key: str, baked: Baked, published: File | None, display
     if (there := path.stat().st_size) != baked.bytes:
         return f"{key}: {path} has {there:,} bytes, {baked.bytes:,} expected; delete it and bake it again"
     with display.follow(key) as progress:
-        found = digest(path, progress=progress)
+        found = digest(path, check, progress)
     if found != baked.sha256:
         return f"{key}: {path} has sha256 {found}, {baked.sha256} expected; delete it and bake it again"
     display.say(f"{key}: {size(baked.bytes)}, sha256 {found[:12]}... as it should be")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from builder.bake.manifests import Baked
+from builder.bake.manifests import Baked, Manifest
 from builder.bake.wording import BakeError
 from engine.catalog import FAMILIES, Catalog, File, Lora, Model, locate
 from engine.errors import UnknownModel
@@ -63,14 +63,16 @@ def in_package(entry: Entry, file: File) -> bool:
     return file.name in locate(entry, ()).paths
 
 
-def refuse_others(wanted: Mapping[str, Wanted], known: Mapping[str, tuple[str, Baked]]) -> None:
-    """Raises BakeError where a folder's manifests hold another file at the place of a wanted one."""
-    for key, (model, baked) in known.items():
-        if key in wanted and wanted[key].file.sha256 not in (None, baked.sha256) and model != wanted[key].entry.name:
-            raise BakeError(
-                f"`{model}`, baked here before, has another file at {key}: sha256 {baked.sha256}, and "
-                f"`{wanted[key].entry.name}` needs {wanted[key].file.sha256}; bake them into two folders"
-            )
+def refuse_others(wanted: Mapping[str, Wanted], entries: Iterable[Entry], manifests: Mapping[str, Manifest]) -> None:
+    """Raises BakeError where a model that is not baked now was baked with another file at the place of a wanted one."""
+    now = {entry.name for entry in entries}
+    for name, manifest in manifests.items():
+        for key, there in manifest.files.items() if name not in now else ():
+            if key in wanted and wanted[key].file.sha256 not in (None, there.sha256):
+                raise BakeError(
+                    f"`{name}`, baked here before, has another file at {key}: sha256 {there.sha256}, and "
+                    f"`{wanted[key].entry.name}` needs {wanted[key].file.sha256}; bake them into two folders"
+                )
 
 
 def _named(catalog: Catalog, name: str) -> Iterable[Entry]:

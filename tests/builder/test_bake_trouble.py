@@ -206,6 +206,23 @@ def test_another_file_at_the_same_place_is_refused(
     ]
 
 
+def test_a_catalog_that_changed_replaces_what_all_its_models_share(
+    capsys: pytest.CaptureFixture[str], bake: Bake, tmp_path: Path, web: Server, into: Path
+) -> None:
+    bake("alpha", "beta", "--into", into, "--from", web.url(""))
+    later = FILES[SHARED][::-1]
+    web.script(f"/{SHARED}", file(later))
+    described = catalog(tmp_path / "later.toml", HERE, both={"sha256": sha256(later)})
+    ran = runner(capsys, described, tmp_path / "lock.json")("alpha", "beta", "--into", into, "--from", web.url(""))
+    assert (ran.code, there(into)) == (0, of("a.pth", "b.pth") | {SHARED: later})
+
+
+def test_a_password_in_an_address_is_not_shown(bake: Bake, web: Server, into: Path) -> None:
+    web.script("/extra.safetensors", answer(404))
+    ran = bake("extra", "--into", into, "--from", web.url("").replace("http://", "http://me:hunter2@"))
+    assert ("hunter2" in ran.err, web.url("/extra.safetensors") in ran.err) == (False, True)
+
+
 def test_a_model_without_files_is_a_mistake_of_its_catalog(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, into: Path
 ) -> None:
