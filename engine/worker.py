@@ -19,6 +19,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import cached_property
+from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -65,6 +66,7 @@ class Worker:
         """Start the engine; to be called in the main thread, before the SDK is imported."""
         signal.signal(signal.SIGTERM, self._on_signal)  # which the kernel keeps from a container's first process else
         self._start = self._engine.submit(self._prepare)
+        self._engine.submit(import_module, "engine.jobs.run")  # what else the first job would have to wait for
 
     def _prepare(self) -> None:
         """Imports, checks, the default model's weights and one tiny shape, in the thread that jobs will run in."""
@@ -78,9 +80,9 @@ class Worker:
             log.info("ready for jobs %.2f s after the process's start", self.desk.start_seconds)
 
     def _check(self) -> None:
-        from engine.jobs import fitness, run  # noqa: F401 - the latter for the first job, which need not wait for it
+        from engine.jobs.fitness import examine
 
-        for finding in fitness.examine(self.desk):
+        for finding in examine(self.desk):
             if finding.passed is False:
                 self._unfit.append(str(finding))
                 log.critical("no jobs will be taken: %s", finding)
