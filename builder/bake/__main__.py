@@ -16,7 +16,7 @@ from builder.bake.showing import listing, plan
 from builder.bake.sources import Origin, Publishers, mirror
 from builder.bake.verifying import verify
 from builder.bake.wanted import entries, everything
-from builder.bake.wording import BakeError, size
+from builder.bake.wording import BakeError, number_of_files, size
 from engine.catalog import LOCK, Catalog, File, built_in
 from engine.errors import JobError
 from engine.storage.patience import Patience
@@ -56,7 +56,7 @@ def _do(options: argparse.Namespace) -> list[str]:
     outcome = Bake(chosen, options.into, origin, ledger, display(sys.stderr), besides, options.jobs, converter).run()
     for manifest in outcome.manifests:
         total = size(sum(each.bytes for each in manifest.files.values()))
-        print(f"{manifest.model}: {len(manifest.files)} files, {total}, verified in {options.into}")
+        print(f"{manifest.model}: {number_of_files(len(manifest.files))}, {total}, verified in {options.into}")
     return list(outcome.failures)
 
 
@@ -95,7 +95,7 @@ def _adopt(paths: list[Path], catalog: Catalog, ledger: Ledger) -> list[str]:
             elif file.sha256 is None or file.bytes is None or (file.source.branch and baked.revision):
                 ledger.record(key, baked)
                 count += 1
-    print(f"{count} files recorded in {ledger.path}")
+    print(f"{number_of_files(count)} recorded in {ledger.path}")
     return failures
 
 

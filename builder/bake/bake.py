@@ -14,7 +14,7 @@ from builder.bake.progress import Display
 from builder.bake.sources import Facts, Origin
 from builder.bake.together import together
 from builder.bake.wanted import Entry, Wanted, files, held, refuse_others
-from builder.bake.wording import BakeError, size
+from builder.bake.wording import BakeError, number_of_files, size
 from engine.storage.hooks import Check
 
 R = TypeVar("R")
@@ -74,7 +74,9 @@ class Bake:
         if needed > free:
             raise BakeError(f"needs {size(needed)}, has {size(free)} at {self.folder}; make room, or bake fewer models")
         if facts:
-            self.display.say(f"{len(facts)} files to come, {size(needed)}; {size(free)} are free at {self.folder}")
+            self.display.say(
+                f"{number_of_files(len(facts))} to come, {size(needed)}; {size(free)} are free at {self.folder}"
+            )
 
     def _each(self, keys: Iterable[str], task: Callable[[str, Check], R]) -> dict[str, R]:
         """What the task returns for each key. A BakeError is noted, and the others go on."""
@@ -106,6 +108,7 @@ class Bake:
             except BakeError as error:
                 self._failures[entry.name] = str(error)
         if not found:
+            self.display.say(f"{entry.name}: nothing to bake, it comes with the code or lies in another layer")
             return None
         manifest = Manifest(entry.name, found)
         write(self.folder, manifest)

@@ -8,7 +8,7 @@ from builder.bake.bake import lying, still_to_come, to_bake
 from builder.bake.manifests import read_all
 from builder.bake.sources import Facts, Origin
 from builder.bake.wanted import Entry, Wanted, everything
-from builder.bake.wording import BakeError, size, table
+from builder.bake.wording import BakeError, number_of_files, size, table
 from engine.catalog import Catalog, Model
 
 
@@ -45,7 +45,7 @@ def _sums(coming: Sequence[Wanted], folder: Path | None, converting: bool) -> It
     known = sum(each.file.bytes or 0 for each in coming)
     unknown = sum(each.file.bytes is None for each in coming)
     more = f", and {unknown} of unknown size" if unknown else ""
-    yield f"{len(coming)} files to download: {size(known)}{more}"
+    yield f"{number_of_files(len(coming))} to download: {size(known)}{more}"
     if folder is not None:
         needed = sum(still_to_come(folder / each.file.key, each.file.bytes) for each in coming)
         nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
@@ -61,7 +61,7 @@ def _source(wanted: Wanted, origin: Origin) -> str:
             way.where for way in origin.ways(wanted, Facts(file.bytes, file.sha256, file.source.revision))
         )
     except BakeError as error:
-        return f"NOWHERE: {error}"
+        return f"NOWHERE: {str(error).removeprefix(file.key + ': ')}"
 
 
 def _state(entry: Entry, folder: Path) -> str:
@@ -72,7 +72,7 @@ def _state(entry: Entry, folder: Path) -> str:
     lacking = len(wanted) - len(lying(wanted, folder, manifests))
     if not lacking:
         return "yes"
-    return "no" if lacking == len(wanted) else f"{lacking} of {len(wanted)} files lack"
+    return "no" if lacking == len(wanted) else f"{len(wanted) - lacking} of {number_of_files(len(wanted))}"
 
 
 def _about(entry: Entry, total: int | None) -> str:

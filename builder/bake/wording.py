@@ -19,6 +19,11 @@ def size(count: float | None) -> str:
     return f"{count:.0f} bytes"
 
 
+def number_of_files(count: int) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count:,} file" if count == 1 else f"{count:,} files"
+
+
 def duration(seconds: float) -> str:
     """`1:05` or `2:00:09`."""
     minutes, rest = divmod(round(seconds), 60)

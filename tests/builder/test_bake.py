@@ -83,7 +83,9 @@ def test_names_may_come_with_commas(bake: Bake, web: Server, into: Path) -> None
 
 
 def test_what_comes_with_the_code_needs_no_bake(bake: Bake, into: Path) -> None:
-    assert (bake("bundled", "--into", into).code, there(into)) == (0, {})
+    ran = bake("bundled", "--into", into)
+    assert (ran.code, ran.out, there(into)) == (0, "", {})
+    assert "bundled: nothing to bake, it comes with the code or lies in another layer" in ran.err
 
 
 def test_times_are_fixed_so_that_layers_are_the_same(bake: Bake, web: Server, into: Path) -> None:

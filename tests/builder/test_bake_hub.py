@@ -170,7 +170,7 @@ def test_where_the_lock_cannot_be_written_the_manifest_records(
     assert (again.code, there(into)) == (0, of("extra.safetensors"))
     adopting = runner(capsys, described, lock)("--adopt", into / "manifests" / "extra.json")
     assert (adopting.out, json.loads(lock.read_text())) == (
-        f"1 files recorded in {lock}\n",
+        f"1 file recorded in {lock}\n",
         {"extra.safetensors": ENTRY},
     )
 
