@@ -1,6 +1,9 @@
 """Which models are loaded: once, kept, dropped when idle or asked to; and how much memory a plan may use."""
 
+import subprocess
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,7 @@ import pytest
 import torch
 
 from engine import residency
-from engine.residency import MIB, Residency, free_host_bytes
+from engine.residency import MIB, Residency, free_host_bytes, process_seconds
 from engine.settings import Settings
 
 
@@ -203,6 +206,28 @@ def test_a_container_s_limit_counts(
 def test_the_operator_s_budget_is_a_ceiling() -> None:
     assert made(ram_budget_mb=64).free_bytes() == 64 * MIB
     assert made(ram_budget_mb=10**9).free_bytes() < 10**9 * MIB
+
+
+def test_what_is_loaded_counts_against_the_budget_of_a_processor() -> None:
+    kept = made(ram_budget_mb=64)
+    with kept.use("a", lambda: "pipeline", lambda pipeline: 40 * MIB):
+        assert (kept.budget_bytes, kept.free_bytes()) == (64 * MIB, 24 * MIB)
+    with kept.use("b", lambda: "pipeline", lambda pipeline: 40 * MIB):
+        assert kept.free_bytes() == 0
+    kept.offload(lambda key: key == "a")
+    assert kept.free_bytes() == 24 * MIB
+    assert made().budget_bytes is None
+
+
+def test_the_process_s_age_is_the_kernel_s() -> None:
+    first = process_seconds()
+    before = time.monotonic()
+    while time.monotonic() < before + 0.02:
+        pass
+    assert 0.02 <= process_seconds() - first < 5
+    code = "from engine.residency import process_seconds; print(process_seconds())"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 0 < float(printed) < first
 
 
 def test_the_report_on_a_cpu() -> None:

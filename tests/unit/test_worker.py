@@ -1,12 +1,16 @@
 """The engine slot without a platform: no report comes late, no job starts beside another."""
 
 import asyncio
+import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import handler
 from engine import worker
+from engine.errors import Internal
 from engine.settings import Settings
 from engine.worker import Worker
 
@@ -65,3 +69,18 @@ def test_a_cancelled_job_holds_the_slot_until_its_thread_has_ended(monkeypatch: 
     monkeypatch.setattr(slot, "_run", run)
     asyncio.run(main())
     assert order == ["a began", "b began"]
+
+
+def test_an_operator_may_have_the_sdk_s_own_checks_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {**os.environ, "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "false"})
+    handler.import_runpod()
+    assert os.environ["RUNPOD_SKIP_GPU_CHECK"] == "true"
+    assert os.environ["RUNPOD_SKIP_AUTO_SYSTEM_CHECKS"] == "false"
+
+
+def test_all_that_failed_is_told_to_the_sdk_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    unfit = Worker(ON_PLATFORM.model_copy(update={"models": ("bundeld",), "scratch_dir": tmp_path / "file" / "below"}))
+    unfit._prepare()
+    with pytest.raises(Internal, match=r"^scratch folder  writable  .*; bundeld  name  the setting MODELS is wrong"):
+        unfit.fit()
