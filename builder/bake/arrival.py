@@ -1,6 +1,8 @@
 """One file into the folder: found there, or fetched, weighed, and only then given its name."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from builder.bake.wanted import Wanted
 from builder.bake.weighing import Weighed, WrongBytes, digest
 from builder.bake.wording import BakeError, size
 from engine.catalog import File
-from engine.errors import DiskFull, JobError, SourceForbidden, SourceNotFound
+from engine.errors import Cancelled, DiskFull, JobError, SourceForbidden, SourceNotFound
 from engine.storage.hooks import Check
 
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -62,25 +64,33 @@ class Arrivals:
         return _baked(file, path.stat().st_size, facts.sha256, facts)
 
     def _fetched(self, wanted: Wanted, facts: Facts, check: Check) -> Baked:
-        ways = self.origin.ways(wanted, facts)
-        for number, way in enumerate(ways, 1):
-            try:
-                return self._fetch(wanted.file, facts, way, check)
-            except SourceNotFound as error:
-                if number == len(ways):
-                    tried = " or ".join(way.where for way in ways)
-                    raise BakeError(f"{wanted.file.key}: there is no {tried}; {way.when_missing}") from error
-            except SourceForbidden as error:
-                raise BakeError(f"{wanted.file.key}: {way.where} is refused; {way.when_refused}") from error
-            except WrongBytes as error:
-                raise BakeError(f"{wanted.file.key}: {way.where} {error}") from error
-            except DiskFull as error:
-                raise BakeError(f"{wanted.file.key}: {_no_room(self.folder)}") from error
-            except JobError as error:
-                if error.code == "CANCELLED":
-                    raise
-                raise BakeError(f"{wanted.file.key}: {way.where}: {error.message}; run again to go on") from error
-        raise BakeError(f"{wanted.file.key}: no place is known that has it; name one by --from")
+        file = wanted.file
+        *others, last = ways = self.origin.ways(wanted, facts)
+        for way in others:
+            with suppress(SourceNotFound), self._naming(file, way):
+                return self._fetch(file, facts, way, check)
+        try:
+            with self._naming(file, last):
+                return self._fetch(file, facts, last, check)
+        except SourceNotFound as error:
+            tried = " or ".join(way.where for way in ways)
+            raise BakeError(f"{file.key}: there is no {tried}; {last.when_missing}") from error
+
+    @contextmanager
+    def _naming(self, file: File, way: Way) -> Iterator[None]:
+        """Tell of which file from where a failure is; SourceNotFound and Cancelled pass."""
+        try:
+            yield
+        except (SourceNotFound, Cancelled):
+            raise
+        except SourceForbidden as error:
+            raise BakeError(f"{file.key}: {way.where} is refused; {way.when_refused}") from error
+        except WrongBytes as error:
+            raise BakeError(f"{file.key}: {way.where} {error}") from error
+        except DiskFull as error:
+            raise BakeError(f"{file.key}: {_no_room(self.folder)}") from error
+        except JobError as error:
+            raise BakeError(f"{file.key}: {way.where}: {error.message}; run again to go on") from error
 
     def _fetch(self, file: File, facts: Facts, way: Way, check: Check) -> Baked:
         with (

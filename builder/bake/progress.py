@@ -64,6 +64,8 @@ class Bars:
 
             def progress(done: int, total: int | None) -> None:
                 bar.total = total
+                if not bar.n:
+                    bar.initial = bar.n = done  # an earlier run's bytes say nothing of this one's rate
                 bar.update(done - bar.n)
 
             yield progress

@@ -1,13 +1,15 @@
 """A `.part` that is weighed while it is written: its size and digest are known when it is whole."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Self
 
 from builder.bake.wording import BakeError
+from engine.storage.disk import naming_a_full_disk
 from engine.storage.hooks import PIECE, Check, Progress, unchecked, unseen
 from engine.storage.part import Part
-from engine.storage.sources import Limits
+from engine.storage.sources import Fetched, Limits
 
 UNLIMITED = Limits(2**63, ())
 IMPOSTORS = {  # what comes in place of weights, by how it begins
@@ -59,6 +61,13 @@ class Weighed(Part):
     def restart(self) -> None:
         super().restart()
         self._sum = hashlib.sha256()
+
+    def finish(self) -> Fetched:
+        """Named only when it is on the disk itself: a volume may refuse bytes as late as that."""
+        with naming_a_full_disk():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return super().finish()
 
     def demand_size(self, size: int | None) -> None:
         """Raises WrongBytes where that is not the size that the file must have."""

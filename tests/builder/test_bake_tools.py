@@ -1,11 +1,14 @@
 """What the command tells without downloading anything, and what it finds when it reads everything again."""
 
 import io
+import os
+import termios
+import time
 from pathlib import Path
 
 import pytest
 
-from builder.bake.progress import Lines, described
+from builder.bake.progress import Lines, described, display
 from builder.bake.wording import duration, size
 from tests.builder.baking import Bake, runner
 from tests.builder.mirror import COMMIT, FILES, REPO, catalog, sha256
@@ -113,6 +116,23 @@ def test_a_log_gets_a_line_for_each_file_now_and_then() -> None:
         "a.pth: 60 MB of 240 MB, 25 %, 10 MB/s, 0:18 left",
         "a.pth: 120 MB of 240 MB, 50 %, 10 MB/s, 0:12 left",
     ]
+
+
+def test_a_terminal_gets_bars() -> None:
+    screen, keyboard = os.openpty()
+    termios.tcsetwinsize(keyboard, (24, 100))
+    with os.fdopen(keyboard, "w") as out:
+        shown = display(out)
+        with shown.follow("a.pth") as progress:
+            progress(0, 4000)
+            time.sleep(0.11)  # tqdm draws every tenth of a second
+            progress(2000, 4000)
+        shown.say("done")
+        seen = ""
+        while "done" not in seen:
+            seen += os.read(screen, 10_000).decode()
+    os.close(screen)
+    assert "a.pth:  50%" in seen
 
 
 def test_sizes_and_times_read_as_people_say_them() -> None:
