@@ -1,0 +1,153 @@
+"""Every target of docker-bake.hcl can be built: its models are in the catalog, its arguments in the Dockerfile."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import hcl2
+import pytest
+import yaml
+
+from builder.bake.wanted import entries
+from engine.catalog import built_in
+from engine.version import VERSION
+from tests.builder.dockerfile import ROOT, arguments, read
+
+NETWORKS = [f"seedvr2-{size}-{kind}" for size in ("3b", "7b", "7b-sharp") for kind in ("fp16", "fp8", "q4", "q8")]
+ASKED = {
+    *NETWORKS,
+    *("base", "bundled", "realesrgan", "all-in-one"),
+    *("wan21-t2v-1-3b", "wan21-t2v-14b-fp8", "wan21-i2v-480p-fp8", "wan21-i2v-720p-fp8"),
+}
+MOST_BYTES = 80e9  # of an image that RunPod builds
+BESIDES_WEIGHTS = 6e9  # of an image for a GPU: 5.4 GB as built
+CI, RELEASE = (ROOT / ".github" / "workflows" / name for name in ("ci.yml", "release.yml"))
+
+
+def plain(value: Any) -> Any:
+    """Strings without the quotes that hcl2 leaves them."""
+    if isinstance(value, dict):
+        return {plain(key): plain(item) for key, item in value.items() if not str(key).startswith("__")}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value.strip('"') if isinstance(value, str) else value
+
+
+def blocks(kind: str) -> dict[str, Any]:
+    parsed = plain(hcl2.loads((ROOT / "docker-bake.hcl").read_text("utf-8")))
+    return {name: body for block in parsed[kind] for name, body in block.items()}
+
+
+TARGETS = blocks("target")
+COMMON = TARGETS.pop("_common")
+CATALOG = built_in()
+
+
+def slots(target: str) -> list[str]:
+    return [name for key, name in TARGETS[target]["args"].items() if key.startswith("MODEL_") and name]
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    return [step for job in workflow(path)["jobs"].values() for step in job["steps"]]
+
+
+def workflow(path: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load(path.read_text("utf-8")))
+
+
+def test_there_is_a_target_for_every_set_of_models() -> None:
+    assert TARGETS.keys() == ASKED
+    assert blocks("group")["default"]["targets"] == ["seedvr2-3b-fp8"]
+
+
+def test_targets_have_names_that_buildx_takes() -> None:
+    assert [name for name in TARGETS if not re.fullmatch(r"[\w-]+", name)] == []
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_its_models_are_baked_and_offered(target: str) -> None:
+    baked = entries(CATALOG, slots(target))
+    offered = [CATALOG.find(name) for name in TARGETS[target]["args"]["MODELS"].split(",")]
+    assert None not in offered
+    assert set(baked) | {CATALOG.find("bundled")} == set(offered)
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_it_fits_where_runpod_builds(target: str) -> None:
+    files = {file.key: file.bytes or 0 for entry in entries(CATALOG, slots(target)) for file in entry.files}
+    assert sum(files.values()) + BESIDES_WEIGHTS < MOST_BYTES
+
+
+def test_each_inherits_the_common_part_and_is_tagged_by_version_and_its_models() -> None:
+    assert {tuple(body["inherits"]) for body in TARGETS.values()} == {("_common",)}
+    tags = {name: re.fullmatch(r'\$\{tag\("(.+)"\)\}', body["tags"]) for name, body in TARGETS.items()}
+    assert {name: found and found[1].replace(".", "-") for name, found in tags.items()} == {
+        name: name for name in TARGETS
+    }
+    assert blocks("function")["tag"]["result"] == ["${REPOSITORY}:${VERSION}-${name}"]
+
+
+def test_every_argument_is_one_of_the_dockerfile() -> None:
+    file = read()
+    known = file.arguments.keys() | {name for stage in file.stages for name in arguments(stage)}
+    given = {name for body in (COMMON, *TARGETS.values()) for name in body["args"]}
+    assert given - known == set()
+
+
+def test_every_variable_is_used_and_every_used_one_is_a_variable() -> None:
+    used = {re.sub(r"\W", "", value) for value in COMMON["args"].values()} | {"REPOSITORY"}
+    assert blocks("variable").keys() == used
+
+
+def test_images_are_for_the_machines_that_runpod_has() -> None:
+    assert COMMON["platforms"] == ["linux/amd64"]
+
+
+def test_secrets_are_given_as_secrets() -> None:
+    assert COMMON["secret"] == ["id=HF_TOKEN,env=HF_TOKEN", "id=MIRROR_ENV,env=MIRROR_ENV"]
+
+
+def test_targets_without_slots_leave_the_dockerfiles_own_model_out() -> None:
+    assert {name for name in TARGETS if not slots(name)} == {"base", "bundled"}
+    assert {TARGETS[name]["args"]["MODEL_1"] for name in ("base", "bundled")} == {""}
+
+
+def test_a_release_builds_every_target() -> None:
+    assert set(workflow(RELEASE)["jobs"]["image"]["strategy"]["matrix"]["target"]) == TARGETS.keys()
+
+
+def test_a_release_is_made_of_a_tag_that_names_the_codes_version() -> None:
+    assert workflow(RELEASE)[True] == {"push": {"tags": ["v*"]}}  # YAML reads the word `on` as true
+    pattern = re.search(r'grep -q "(VERSION = .*)" (\S+)', RELEASE.read_text())
+    assert pattern and pattern[1].replace("\\", "").replace("$VERSION", VERSION) in (ROOT / pattern[2]).read_text()
+
+
+def test_a_release_checks_each_image_before_it_pushes_it() -> None:
+    names = [step.get("name") for step in workflow(RELEASE)["jobs"]["image"]["steps"]]
+    assert names.index("Every check inside") < names.index("One real job inside") < names.index("Push")
+
+
+@pytest.mark.parametrize("path", [CI, RELEASE], ids=lambda path: path.stem)
+def test_workflows_may_do_little_and_use_actions_of_one_version(path: Path) -> None:
+    assert workflow(path)["permissions"] == {"contents": "read"}
+    assert [
+        step["uses"] for step in steps(path) if "uses" in step and not re.search(r"@v\d+\.\d+\.\d+$", step["uses"])
+    ] == []
+    assert all(job["runs-on"] and job.get("timeout-minutes", 5) for job in workflow(path)["jobs"].values())
+
+
+@pytest.mark.parametrize("path", [CI, RELEASE], ids=lambda path: path.stem)
+def test_workflows_run_what_exists(path: Path) -> None:
+    text = " ".join(str(step.get("run", "")) for step in steps(path))
+    modules = [name.replace(".", "/") for name in re.findall(r"python -m ([\w.]+)", text)]
+    files = [*re.findall(r"[\w./]+\.py", text), *re.findall(r"\.ci/\w+", text)]
+    assert [
+        name for name in modules if not list(ROOT.glob(f"{name}.py")) + list(ROOT.glob(f"{name}/__main__.py"))
+    ] == []
+    assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+def test_ci_tests_every_python_of_an_image_on_a_fresh_clone() -> None:
+    job = workflow(CI)["jobs"]["tests"]
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    assert any(step.get("run") == ".ci/run" for step in job["steps"])
