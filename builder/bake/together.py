@@ -23,8 +23,8 @@ def together(keys: Iterable[str], task: Callable[[str, Check], R], jobs: int) ->
             raise Cancelled("the bake was stopped")
 
     with ThreadPoolExecutor(jobs) as pool:
-        under_way = {key: pool.submit(task, key, check) for key in keys}
         try:
+            under_way = {key: pool.submit(task, key, check) for key in keys}
             for each in wait(under_way.values(), return_when=FIRST_EXCEPTION).done:
                 each.result()
         except BaseException:
