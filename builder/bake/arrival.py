@@ -86,7 +86,8 @@ class Arrivals:
         except SourceForbidden as error:
             raise BakeError(f"{file.key}: {way.where} is refused; {way.when_refused}") from error
         except WrongBytes as error:
-            raise BakeError(f"{file.key}: {way.where} {error}") from error
+            look = f"; it is published at {file.url}" if file.url not in (None, way.where) else ""
+            raise BakeError(f"{file.key}: {way.where} {error}{look}") from error
         except DiskFull as error:
             raise BakeError(f"{file.key}: {_no_room(self.folder)}") from error
         except JobError as error:

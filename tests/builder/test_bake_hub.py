@@ -140,7 +140,8 @@ def test_what_was_recorded_holds_ever_after(branch: Bake, hub: HubServer, into: 
     ran = branch("extra", "--into", tmp_path / "elsewhere")
     assert ran.errors == [
         f"extra.safetensors: {REPO}@{COMMIT}/extra.safetensors has sha256 {sha256(EXTRA[::-1])}, "
-        f"{sha256(EXTRA)} expected"
+        f"{sha256(EXTRA)} expected; it is published at "
+        f"https://huggingface.co/{REPO}/resolve/{COMMIT}/extra.safetensors"
     ]
 
 
