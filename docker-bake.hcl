@@ -3,7 +3,7 @@
 #   REPOSITORY=docker.io/me/worker VERSION=0.1.0 docker buildx bake --push seedvr2-3b-fp8
 #   HF_TOKEN=hf_... docker buildx bake ...                         for what is published with a gate
 #   TORCH_INDEX=https://download.pytorch.org/whl/cu126 VERSION=0.1.0-cu126 docker buildx bake ...    for older drivers
-#   docker buildx bake base --set base.args.MODELS=wan21-t2v-14b   what another's volume brings
+#   docker buildx bake base --set base.args.MODELS=wan21-t2v-14b   offers what a network volume holds
 #   docker buildx bake wan21-t2v-14b-fp8 --set '*.args.MODEL_2=lightx2v-t2v-4step'    a LoRA in a layer of its own
 #
 # What each set weighs, and its licences: `python -m builder.bake --plan MODEL...`.
