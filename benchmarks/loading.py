@@ -1,17 +1,22 @@
-"""Loading a SeedVR2 3B of full size with random weights: our rate against that at which the file can be read at all.
+"""Loading networks of full size with random weights: our rate against that at which the file can be read at all.
 
-    python -m benchmarks.loading [--layers 32] [--repeats 3] [--folder DIR] [--format fp16|fp8|q8_0 ...]
+    python -m benchmarks.loading [--layers 32] [--repeats 3] [--folder DIR] [--format fp16|fp8|q4_k_m|converted ...]
+
+SeedVR2 3B in fp16, fp8 and Q4_K_M (6.8, 3.4 and 1.9 GB), each loaded in its stored dtype and in the one that the worker
+takes on this machine; on a GPU too, where there is one. `converted`: Wan2.1 T2V 1.3B with a third as many layers in
+float32 shards, and the file that `builder.convert` makes of them.
 
 Reading means one buffer that is filled from the file from end to end; keeping, that each piece gets memory of its own,
-which costs what the system takes to provide it and which no loader gets around. All are done with the file in the
-system's cache and with it thrown out of it, in turns; ratios are medians over the rounds. Each case is a process of its
-own, whose peak memory beyond what it had before is told as a share of the file. The 32 layers in fp16 are 6.8 GB, on
-disk and, once loaded, in memory; twice that in float32.
+which costs what the system takes to provide it and bounds what changes its dtype. What stays as it is stored is mapped
+on a CPU and needs no memory besides the system's cache. All are done with the file in that cache and with it thrown out
+of it, in turns; ratios are medians over the rounds. Each case is a process of its own, whose peak memory beyond what it
+had before is told as a share of the file. The last column is the machine's load: above 2 or so the case was disturbed.
 """
 
 import argparse
 import dataclasses
 import json
+import math
 import os
 import shutil
 import statistics
@@ -20,27 +25,50 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from gguf import GGMLQuantizationType, GGUFWriter
+from torch import Tensor, nn
 
+from builder.convert import convert
+from builder.tiny.k_quants import quantize
+from engine.entries import File, Model, Source
 from engine.models.seedvr2 import names
 from engine.models.seedvr2.config import DIT_3B
 from engine.models.seedvr2.dit import build
+from engine.models.wan.config import T2V_1_3B
+from engine.models.wan.dit import WanDiT
+from engine.models.wan.names import stays_wide
+from engine.pipelines.devices import restoration_dtype
+from engine.pipelines.wan.load import read_transformer
 from engine.weights.load import load_weights, open_weights
+from engine.weights.quants import BLOCK_TYPES
 
 PIECE = 2**24
-DTYPES = {"fp16": ("float16", "bfloat16", "float32"), "fp8": ("bfloat16",), "q8_0": ("bfloat16",)}
-SUFFIXES = {"fp16": "fp16.safetensors", "fp8": "fp8_e4m3fn.safetensors", "q8_0": "Q8_0.gguf"}
-COLUMNS = "{:22} {:>9} {:>5} {:>10} {:>10} {:>10} {:>8} {:>8} {:>11}"
+SUFFIXES = {"fp16": "fp16.safetensors", "fp8": "fp8_e4m3fn.safetensors", "q4_k_m": "Q4_K_M.gguf"}
+CONVERTED = "converted"
+SHARDS = 3
+COLUMNS = "{:26} {:6} {:9} {:7} {:>5} {:>10} {:>10} {:>10} {:>7} {:>8} {:>8} {:>11} {:>5}"
+TITLES = (
+    *("file", "device", "dtype", "whose", "cache", "read", "kept", "loaded", "seconds", "of read", "of kept"),
+    *("peak / file", "load"),
+)
 
 
-def tensors(layers: int) -> dict[str, tuple[int, ...]]:
+def seedvr2_shapes(layers: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a published file, but for the rotary tables."""
     with torch.device("meta"):
         net = build(dataclasses.replace(DIT_3B, layers=layers, separate=min(DIT_3B.separate, layers - 1)))
+    return {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+
+
+def wan_shapes(layers: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a Wan2.1 T2V 1.3B of so many layers."""
+    with torch.device("meta"):
+        net = WanDiT(dataclasses.replace(T2V_1_3B, layers=layers))
     return {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
 
 
@@ -52,45 +80,41 @@ def write_safetensors(path: Path, shapes: dict[str, tuple[int, ...]], code: str,
         header[name] = {"dtype": code, "shape": shape, "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         _fill(file.write, offset, noise(dtype))
 
 
-def write_q8_0(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Block matrices in Q8_0, all else float16, in the order of the names."""
-    import numpy as np
-    from gguf import GGMLQuantizationType, GGUFWriter
-    from gguf.quants import quantize
-
+def write_gguf(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """As Q4_K_M: the blocks' matrices in Q4_K, those that end an MLP in Q6_K; all else float16."""
+    halves = noise(torch.float16).view(torch.float16)
     writer = GGUFWriter(path, "seedvr")
-    halves = noise(torch.float16).view(torch.float16).numpy()
-    blocks = quantize(halves.astype(np.float32).reshape(-1, 256), GGMLQuantizationType.Q8_0).reshape(-1)
-    made = []
+    blocks = {kind: quantize(halves[: 2**20].float(), kind).view(-1).numpy() for kind in ("Q4_K", "Q6_K")}
+    made: list[tuple[np.typing.NDArray[np.generic], tuple[int, ...]]] = []
     for name, shape in shapes.items():
         if name.startswith("blocks.") and len(shape) == 2:
-            data = np.resize(blocks, (shape[0], shape[1] // 32 * 34))
-            kind = GGMLQuantizationType.Q8_0
-            writer.add_tensor_info(name, data.shape, data.dtype, data.nbytes, raw_dtype=kind)
+            kind = "Q6_K" if name.endswith("proj_out.weight") else "Q4_K"
+            packed = (shape[0], shape[1] // 256 * BLOCK_TYPES[kind].nbytes)
+            writer.add_tensor_info(
+                name, packed, np.dtype(np.uint8), math.prod(packed), raw_dtype=GGMLQuantizationType[kind]
+            )
+            made.append((blocks[kind], packed))
         else:
-            data = np.resize(halves, shape)
-            writer.add_tensor_info(name, data.shape, data.dtype, data.nbytes)
-        made.append((name, data.shape, data.dtype))
+            writer.add_tensor_info(name, shape, np.dtype(np.float16), 2 * math.prod(shape))
+            made.append((halves.numpy(), shape))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for _, shape, kind in made:
-        writer.write_tensor_data(np.resize(blocks if kind == np.uint8 else halves, shape))
+    for values, shape in made:
+        writer.write_tensor_data(np.resize(values, shape))
     writer.close()
 
 
 def noise(dtype: torch.dtype) -> Tensor:
     """PIECE bytes of small random numbers."""
-    return (
-        (torch.randn(PIECE // dtype.itemsize, generator=torch.Generator().manual_seed(0)) / 50)
-        .to(dtype)
-        .view(torch.uint8)
-    )
+    values = torch.randn(PIECE // dtype.itemsize, generator=torch.Generator().manual_seed(0)) / 50
+    return values.to(dtype).view(torch.uint8)
 
 
 def _fill(write: Callable[[memoryview], object], nbytes: int, piece: Tensor) -> None:
@@ -99,45 +123,57 @@ def _fill(write: Callable[[memoryview], object], nbytes: int, piece: Tensor) -> 
         write(data[: nbytes - start])
 
 
-def read(path: Path) -> None:
+def read(paths: Sequence[Path]) -> None:
     """As fast as it goes: into one buffer, nothing kept."""
     buffer = bytearray(PIECE)
-    with path.open("rb", buffering=0) as file:
-        while file.readinto(buffer):
-            pass
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
 
 
-def keep(path: Path) -> list[Tensor]:
+def keep(paths: Sequence[Path]) -> list[Tensor]:
     """The same, each piece into memory of its own."""
     pieces = []
-    with path.open("rb", buffering=0) as file:
-        for start in range(0, path.stat().st_size, PIECE):
-            pieces.append(torch.empty(min(PIECE, path.stat().st_size - start), dtype=torch.uint8))
-            file.readinto(pieces[-1].numpy().data)
+    for path in paths:
+        size = path.stat().st_size
+        with path.open("rb", buffering=0) as file:
+            for start in range(0, size, PIECE):
+                pieces.append(torch.empty(min(PIECE, size - start), dtype=torch.uint8))
+                file.readinto(pieces[-1].numpy().data)
     return pieces
 
 
-def load(path: Path, dtype: str) -> torch.nn.Module:
-    """As the pipeline does it."""
-    checkpoint = names.parse(open_weights(path))
-    assert checkpoint is not None
-    with torch.device("meta"):
-        net = build(checkpoint.config)
-    load_weights(net, checkpoint.weights, path.name, device=torch.device("cpu"), dtype=getattr(torch, dtype))
+def load(paths: Sequence[Path], device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """As the pipelines do it, to the end of it."""
+    if checkpoint := names.parse(open_weights(paths[0])):
+        with torch.device("meta"):
+            net: nn.Module = build(checkpoint.config)
+        load_weights(net, checkpoint.weights, paths[0].name, device=device, dtype=dtype)
+    else:
+        transformer = read_transformer({"dit": paths})
+        with torch.device("meta"):
+            net = WanDiT(transformer.config)
+        load_weights(net, transformer.weights, paths[0].name, device=device, dtype=dtype, wide=stays_wide)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return net
 
 
-def throw_out(path: Path) -> None:
+def throw_out(paths: Sequence[Path]) -> None:
     """Of the system's cache."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def seconds(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
+    made = work()
+    spent = time.perf_counter() - begun
+    del made  # giving memory back is no part of it
+    return spent
 
 
 def status(field: str) -> int:
@@ -145,66 +181,107 @@ def status(field: str) -> int:
     return int(lines[field].split()[0]) * 1024
 
 
-def case(path: Path, dtype: str, cold: bool, repeats: int) -> None:
+def case(paths: Sequence[Path], device: torch.device, dtype: torch.dtype, cold: bool, repeats: int) -> None:
     """Run in a process of its own: seconds of reading, loading, keeping; bytes beyond what was there."""
-    prepare: Callable[[Path], None] = throw_out if cold else read
-    torch.zeros(PIECE, dtype=torch.float16).to(getattr(torch, dtype))
+    prepare = throw_out if cold else read
+    torch.zeros(PIECE, dtype=torch.float16, device=device).to(dtype)
     with torch.device("meta"):
         build(DIT_3B)
-    works: tuple[Callable[[], object], ...] = (lambda: read(path), lambda: load(path, dtype), lambda: keep(path))
+    works: tuple[Callable[[], object], ...] = (
+        lambda: read(paths),
+        lambda: load(paths, device, dtype),
+        lambda: keep(paths),
+    )
     before, peak = status("VmRSS"), 0
     times: list[list[float]] = [[] for _ in works]
     for _ in range(repeats):
         for work, row in zip(works, times, strict=True):
-            prepare(path)
+            prepare(paths)
             row.append(seconds(work))
             peak = peak or (status("VmHWM") if work is works[1] else 0)
     print(json.dumps([*times, peak - before]))
 
 
-def measure(path: Path, dtype: str, cold: bool, repeats: int) -> str:
-    command = [sys.executable, "-m", "benchmarks.loading", "--case", str(path), dtype, str(int(cold)), str(repeats)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
+def measure(paths: Sequence[Path], device: str, dtype: torch.dtype, what: str, cold: bool, repeats: int) -> None:
+    """Print a row. what: whose choice the dtype is."""
+    name = str(dtype).removeprefix("torch.")
+    command = [sys.executable, "-m", "benchmarks.loading", "--case", device, name, str(int(cold)), str(repeats)]
+    command += map(str, paths)
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, check=True)
     reading, loading, keeping, peak = json.loads(done.stdout)
-    size = path.stat().st_size
+    size = sum(path.stat().st_size for path in paths)
     rates = [f"{size / statistics.median(times) / 1e9:.2f} GB/s" for times in (reading, keeping, loading)]
     ratios = [statistics.median(a / b for a, b in zip(other, loading, strict=True)) for other in (reading, keeping)]
-    figures = [f"{ratio:.2f}" for ratio in ratios]
-    return COLUMNS.format(path.name, dtype, "cold" if cold else "warm", *rates, *figures, f"{peak / size:.3f}")
+    figures = [f"{statistics.median(loading):.2f}", *(f"{ratio:.2f}" for ratio in ratios), f"{peak / size:.3f}"]
+    files = paths[0].name if len(paths) == 1 else f"{len(paths)} shards"
+    place = "warm" if not cold else "cold"
+    print(COLUMNS.format(files, device, name, what, place, *rates, *figures, f"{os.getloadavg()[0]:.1f}"), flush=True)
+
+
+def rows(paths: Sequence[Path], dtypes: Sequence[tuple[torch.dtype, str]], repeats: int) -> None:
+    """Cold and warm, on the CPU in each dtype, and on a GPU in the worker's."""
+    cases = [("cpu", dtype, what) for dtype, what in dtypes]
+    if torch.cuda.is_available():
+        cases.append(("cuda", restoration_dtype(torch.device("cuda"), narrow=True), "worker"))
+    for device, dtype, what in cases:
+        for cold in (True, False):
+            measure(paths, device, dtype, what, cold, repeats)
+
+
+def published(folder: Path, kind: str, layers: int, repeats: int) -> None:
+    """Rows of SeedVR2 in one of SUFFIXES."""
+    path, shapes = folder / SUFFIXES[kind], seedvr2_shapes(layers)
+    if kind == "q4_k_m":
+        write_gguf(path, shapes)
+    else:
+        code, stored = ("F16", torch.float16) if kind == "fp16" else ("F8_E4M3", torch.float8_e4m3fn)
+        write_safetensors(path, shapes, code, stored)
+    dtypes = [(torch.float16, "stored"), (restoration_dtype(torch.device("cpu"), narrow=True), "worker")]
+    rows([path], dtypes, repeats)
+    path.unlink()
+
+
+def converted(folder: Path, layers: int, repeats: int) -> None:
+    """Rows of float32 shards of Wan's, and of what is made of them."""
+    shapes = list(wan_shapes(max(1, layers // 3)).items())
+    shards = []
+    for i in range(SHARDS):
+        shards.append(folder / f"wan-{i + 1:05}-of-{SHARDS:05}.safetensors")
+        part = shapes[i * len(shapes) // SHARDS : (i + 1) * len(shapes) // SHARDS]
+        write_safetensors(shards[-1], dict(part), "F32", torch.float32)
+    files = tuple(File(path.name, None, path.name, "dit", Source("none"), sha256="0" * 64) for path in shards)
+    model = Model("wan-converted", "wan", ("t2v",), "", parameters=0, precision="F32", files=files)
+    made = convert(model, {path.name: path for path in shards}, folder)
+    for paths in (shards, [made]):
+        rows(paths, [(torch.bfloat16, "as GPUs")], repeats)
+        for path in paths:
+            path.unlink()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.loading", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.loading", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--layers", type=int, default=DIT_3B.layers)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the files are written for the while (default: temporary)")
-    parser.add_argument("--format", nargs="+", choices=DTYPES, default=list(DTYPES))
-    parser.add_argument("--dtype", nargs="+", help="of the loaded weights (default: those that make sense)")
-    parser.add_argument("--case", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--format", nargs="+", choices=(*SUFFIXES, CONVERTED), default=[*SUFFIXES, CONVERTED])
+    parser.add_argument("--case", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
-        path, dtype, cold, repeats = options.case
-        return case(Path(path), dtype, cold == "1", int(repeats))
-    shapes = tensors(options.layers)
-    needed = 2 * sum(torch.Size(shape).numel() for shape in shapes.values())
-    print(COLUMNS.format("file", "loaded as", "cache", "read", "kept", "loaded", "of read", "of kept", "peak / file"))
+        device, dtype, cold, repeats, *paths = options.case
+        case([Path(path) for path in paths], torch.device(device), getattr(torch, dtype), cold == "1", int(repeats))
+        return
+    needed = 2.2 * sum(torch.Size(shape).numel() for shape in seedvr2_shapes(options.layers).values())
+    print(COLUMNS.format(*TITLES))
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        if (free := shutil.disk_usage(folder).free) < 1.2 * needed:
-            parser.error(
-                f"the largest file takes {needed / 1e9:.1f} GB, and only {free / 1e9:.1f} are free: fewer --layers"
-            )
+        if (free := shutil.disk_usage(folder).free) < needed:
+            parser.error(f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} are free: take fewer --layers")
         for kind in options.format:
-            path = Path(folder) / SUFFIXES[kind]
-            if kind == "q8_0":
-                write_q8_0(path, shapes)
+            if kind == CONVERTED:
+                converted(Path(folder), options.layers, options.repeats)
             else:
-                code, stored = ("F16", torch.float16) if kind == "fp16" else ("F8_E4M3", torch.float8_e4m3fn)
-                write_safetensors(path, shapes, code, stored)
-            for dtype in options.dtype or DTYPES[kind]:
-                for cold in (False, True):
-                    print(measure(path, dtype, cold, options.repeats), flush=True)
-            path.unlink()
-    return None
+                published(Path(folder), kind, options.layers, options.repeats)
 
 
 if __name__ == "__main__":

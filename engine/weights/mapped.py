@@ -1,4 +1,4 @@
-"""An open file of weights: read ahead of its use, and mapped, so that what stays as it is stored is never copied."""
+"""An open file of weights, mapped, so that what stays as it is stored is never copied."""
 
 import ctypes
 import mmap
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from engine.weights.stored import Stored
 
-AHEAD = 2**27  # bytes beyond a tensor that the disk is asked for while the tensor is worked on
 _POPULATE_READ = 22  # MADV_POPULATE_READ, of Linux 5.14 on: reads all pages now, and says so where one cannot be read
 _libc = ctypes.CDLL(None, use_errno=True)  # not mmap.madvise, which lets no other thread run meanwhile
 
@@ -21,18 +20,11 @@ class MappedFile:
 
     def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY)
-        self._asked = 0  # up to where the disk was asked for the file
+        os.posix_fadvise(self.number, 0, 0, os.POSIX_FADV_SEQUENTIAL)  # the system reads further ahead then
 
     def close(self) -> None:
         """Tensors that were mapped stay: each holds the mapping."""
         os.close(self.number)
-
-    def read_ahead(self, stored: Stored) -> None:
-        """Let the disk fetch this tensor and what follows it, tensors being read in the order of the file."""
-        begin, end = max(self._asked, stored.offset), stored.offset + stored.nbytes + AHEAD
-        if end - begin >= AHEAD // 2:
-            os.posix_fadvise(self.number, begin, end - begin, os.POSIX_FADV_WILLNEED)
-            self._asked = end
 
     def mapped(self, stored: Stored) -> Tensor | None:
         """As Reader.raw, being the file's own pages, all of them read; whoever writes to it gets copies of those.

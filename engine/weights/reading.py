@@ -56,7 +56,6 @@ class Reader:
     def raw(self, stored: Stored) -> Tensor:
         """What lies in the file: `stored.dtype`, `stored.stored_shape`."""
         file = self._files[stored.path]
-        file.read_ahead(stored)
         if self._pinned is not None:
             return self._pinned.read(stored, file.number)
         mapped = file.mapped(stored) if self.device.type == "cpu" else None
@@ -71,13 +70,11 @@ class Reader:
             return dequantize(self.raw(stored), stored.block, dtype).view(stored.shape)
         if self.device.type != "cpu" or stored.dtype == dtype:
             return self.raw(stored).to(dtype)
-        file = self._files[stored.path]
-        file.read_ahead(stored)
         out = torch.empty(stored.shape.numel(), dtype=dtype)
         piece = torch.empty(min(PIECE, stored.nbytes), dtype=torch.uint8)
         for start in range(0, stored.nbytes, PIECE):
             raw = piece[: stored.nbytes - start]
-            stored.read_into(raw, file.number, start)
+            stored.read_into(raw, self._files[stored.path].number, start)
             first = start // stored.dtype.itemsize
             out[first : first + PIECE // stored.dtype.itemsize].copy_(raw.view(stored.dtype))
         return out.view(stored.shape)
