@@ -28,7 +28,6 @@ from engine.jobs.cancel import CancelToken
 from engine.jobs.failures import as_job_error, device_lost
 from engine.jobs.progress import Report, Sender, Sink
 from engine.logs import current_job
-from engine.residency import process_seconds
 from engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -76,7 +75,6 @@ class Worker:
             self._checked.set()
         if not self._unfit:
             self.desk.preload()
-            self.desk.start_seconds = process_seconds()
             log.info("ready for jobs %.2f s after the process's start", self.desk.start_seconds)
 
     def _check(self) -> None:

@@ -23,7 +23,7 @@ from engine.media.info import Ceilings
 from engine.pipelines.generator import Generator
 from engine.pipelines.protocol import Estimate, Pipeline
 from engine.pipelines.upscaler import Upscaler
-from engine.residency import MIB, Residency
+from engine.residency import MIB, Residency, process_seconds
 from engine.settings import Settings
 from engine.storage.deliver import Deliverer
 from engine.storage.destinations import Place, destination
@@ -262,8 +262,9 @@ class Desk:
         return named.get(self.settings.dtype) or self.family(model).dtype(model, self.residency.device)
 
     def preload(self) -> None:
-        """Load the first model and run one tiny shape, so that the first job starts warm."""
+        """Load the first model and run one tiny shape, so that the first job starts warm; it tells when that was."""
         self.warm(self.any_model(None))
+        self.start_seconds = process_seconds()
 
 
 def _as_given(config: S3Config) -> dict[str, str | None]:

@@ -18,7 +18,6 @@ from engine.jobs.desk import Desk
 from engine.jobs.scratch import scratch_dir
 from engine.media.outputs import encoder_name
 from engine.residency import MIB, free_host_bytes
-from engine.weights.load import CheckpointMismatch
 
 # A few seconds of 4K with their source, or one picture of the largest size: with less, even small jobs find the disk
 # full. What a larger job needs, it asks for itself.
@@ -72,10 +71,12 @@ def made(subject: str, check: str, look: Callable[[], str]) -> Finding:
     """The finding of one check: what `look` says, or what it raises."""
     try:
         return Finding(subject, check, look())
-    except (Unfit, JobError, CheckpointMismatch, OSError) as error:
+    except (Unfit, JobError, OSError) as error:
         return Finding(subject, check, str(error), passed=False)
     except Exception as error:  # noqa: BLE001 - whatever it is, it would befall the first job, too
-        return Finding(subject, check, f"{type(error).__name__}: {error}", passed=False)
+        kind = type(error).__name__
+        text = str(error) if kind == "CheckpointMismatch" else f"{kind}: {error}"  # which tells its file by itself
+        return Finding(subject, check, text, passed=False)
 
 
 def device(wanted: str) -> str:
