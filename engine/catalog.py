@@ -162,7 +162,7 @@ def _read(path: Path, known: Mapping[str, File]) -> Catalog:
 
 def _file(key: str, value: Mapping[str, Any], sources: Mapping[str, Source]) -> File:
     folder, _, name = key.rpartition("/")
-    fields = {"path": name, **value, "source": sources[value["source"]]}
+    fields = {"path": name, **value, "source": sources[value["source"]], "copies": tuple(value.get("copies", ()))}
     if fields.get("sha256") == "record":
         del fields["sha256"]
     return File(name=name, folder=folder or None, **fields)

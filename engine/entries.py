@@ -51,7 +51,8 @@ class File:
     """One published file. `folder` tells files of one name apart; `path` is its place in the source.
 
     bytes, sha256: None where nobody states them: they are recorded on the first download. sources: how many public
-    sources agree on the digest; undisputed from ten on, which is as far as we counted.
+    sources agree on the digest; undisputed from ten on, which is as far as we counted. copies: places of the same bytes
+    in other repositories, as owner/name/path.
     """
 
     name: str
@@ -62,6 +63,7 @@ class File:
     bytes: int | None = None
     sha256: str | None = None
     sources: int = 0
+    copies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", self.sha256):

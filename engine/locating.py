@@ -54,15 +54,21 @@ def _find_file(file: File, network: Source, folders: Iterable[Path]) -> Path | N
 
 
 def _places(file: File, network: Source, folder: Path) -> Iterator[Path]:
-    if file.folder is None:
-        yield folder / file.name
-    else:
-        yield folder / file.folder / file.name
-    for source in dict.fromkeys((file.source, network)):
+    yield folder / file.key
+    for repo, revision, path in dict.fromkeys(_published(file, network)):
+        owner, _, name = repo.partition("/")
+        yield folder / name / path
+        cached = folder / f"models--{owner}--{name}" / "snapshots"
+        yield cached / str(revision) / path
+        if cached.is_dir():
+            yield from (snapshot / path for snapshot in sorted(cached.iterdir()))
+
+
+def _published(file: File, network: Source) -> Iterator[tuple[str, str | None, str]]:
+    """Repositories that have the file, with a revision where that is known, and its place there."""
+    for source in (file.source, network):
         if source.repo is not None:
-            owner, _, repo = source.repo.partition("/")
-            yield folder / repo / file.path
-            cached = folder / f"models--{owner}--{repo}" / "snapshots"
-            yield cached / str(source.revision) / file.path
-            if cached.is_dir():
-                yield from (snapshot / file.path for snapshot in sorted(cached.iterdir()))
+            yield source.repo, source.revision, file.path
+    for copy in file.copies:
+        owner, name, path = copy.split("/", 2)
+        yield f"{owner}/{name}", None, path

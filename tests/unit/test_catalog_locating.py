@@ -1,4 +1,4 @@
-"""A network that was converted to one file stands for the published ones."""
+"""A converted network stands for the published files, and a copy in another repository for a file."""
 
 from pathlib import Path
 
@@ -51,3 +51,12 @@ def test_within_one_folder_the_converted_network_is_taken(tmp_path: Path) -> Non
     put(tmp_path / anime.files[0].name, anime.files[0].bytes)
     converted = put(tmp_path / "converted" / "realesr-animevideov3.safetensors")
     assert list(locate(anime, [tmp_path]).paths.values()) == [converted]
+
+
+def test_one_cached_repository_holds_all_of_the_default_model(tmp_path: Path) -> None:
+    default = model("seedvr2-3b-fp8")
+    snapshot = tmp_path / "models--Comfy-Org--SeedVR2" / "snapshots" / "anything"
+    network, vae = default.files
+    put(snapshot / network.path, network.bytes)
+    put(snapshot / "vae" / "seedvr2_ema_vae_fp16.safetensors", vae.bytes)
+    assert locate(default, [tmp_path]).missing == ()
