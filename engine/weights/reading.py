@@ -4,7 +4,6 @@ On a CPU what stays as it is stored is mapped: its memory is the system's copy o
 changes its type on the way is read, for mapped pages would be the process's memory beside the result.
 """
 
-import os
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,7 +19,7 @@ from engine.weights.stored import Stored
 
 PIECE = 2**19  # bytes that are converted at once: still in the cache
 PINNED = 2**24
-MOST_THREADS = 4
+THREADS = 4
 
 
 class Reader:
@@ -32,9 +31,9 @@ class Reader:
     def __init__(self, device: torch.device, paths: Iterable[Path]) -> None:
         self.device = device
         self._pinned = _Pinned(device) if device.type == "cuda" else None
-        # On a CPU the time goes into memory that is touched for the first time, for a GPU into filling pinned buffers:
-        # each thread touches memory and fills buffers of its own.
-        self.threads = min(os.cpu_count() or 1, MOST_THREADS)
+        # While one waits for the disk, others touch memory for the first time or fill pinned buffers of their own: more
+        # threads than cores are of use.
+        self.threads = THREADS
         self._files: dict[Path, MappedFile] = {}
         try:
             for path in paths:
@@ -72,11 +71,14 @@ class Reader:
             return self.raw(stored).to(dtype)
         out = torch.empty(stored.shape.numel(), dtype=dtype)
         piece = torch.empty(min(PIECE, stored.nbytes), dtype=torch.uint8)
+        # From one 16-bit dtype to the other torch goes value by value, but in vectors by way of float32, which loses
+        # nothing: six times as fast.
+        between = torch.float32 if stored.dtype.itemsize < 4 else stored.dtype
         for start in range(0, stored.nbytes, PIECE):
             raw = piece[: stored.nbytes - start]
             stored.read_into(raw, self._files[stored.path].number, start)
             first = start // stored.dtype.itemsize
-            out[first : first + PIECE // stored.dtype.itemsize].copy_(raw.view(stored.dtype))
+            out[first : first + PIECE // stored.dtype.itemsize].copy_(raw.view(stored.dtype).to(between))
         return out.view(stored.shape)
 
     def scale(self, stored: Stored, dimensions: int) -> Tensor:
