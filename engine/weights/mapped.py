@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import threading
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY)
         os.posix_fadvise(self.number, 0, 0, os.POSIX_FADV_SEQUENTIAL)  # the system reads further ahead then
+        self._turn = threading.Lock()  # where two places are populated at once, it reads ahead at neither
 
     def close(self) -> None:
         """Tensors that were mapped stay: each holds the mapping."""
@@ -35,7 +37,8 @@ class MappedFile:
             return None
         try:
             flat = torch.frombuffer(self._memory, dtype=torch.uint8, count=stored.nbytes, offset=stored.offset)
-            _populate(flat)
+            with self._turn:
+                _populate(flat)
         except (OSError, ValueError):  # reading will tell what is wrong, if anything is
             return None
         return flat.view(stored.dtype).view(stored.stored_shape)
