@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.logs import configure
-from engine.settings import Settings
+from engine.settings import Settings, complaint
 from engine.worker import Worker
 
 # What the SDK reads while it is imported or started; an operator's own values stand.
@@ -43,8 +43,7 @@ def main() -> None:
     try:
         settings = Settings.from_env(os.environ)
     except ValidationError as error:
-        wrong = (f"{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors())
-        sys.exit(f"the environment is wrong: {'; '.join(wrong)}")
+        sys.exit(f"the environment is wrong: {complaint(error)}")
     configure(settings)  # before the SDK, which would configure the root logger while it is imported
     worker = Worker(settings)
     if not settings.local:

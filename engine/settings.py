@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic.config import JsonDict
 
 GIB = 2**30
@@ -119,10 +119,13 @@ class Settings(BaseModel):
     @classmethod
     def _product(cls, value: object) -> object:
         """`8192x8192` is as good as 67108864."""
-        if isinstance(value, str) and "x" in value.lower():
-            width, height = value.lower().split("x", 1)
-            return int(width) * int(height)
-        return value
+        if not isinstance(value, str):
+            return value
+        width, times, height = value.lower().partition("x")
+        try:
+            return int(width) * (int(height) if times else 1)
+        except ValueError:
+            raise ValueError("should be a number of pixels, or a product such as 8192x8192") from None
 
     @property
     def local(self) -> bool:
@@ -136,6 +139,16 @@ class Settings(BaseModel):
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
-        """Raises pydantic.ValidationError, which names the variable."""
+        """Raises pydantic.ValidationError; `complaint` says what is wrong with which variable."""
         names = {name.upper(): name for name in cls.model_fields}
         return cls.model_validate({names[k]: v for k, v in env.items() if k in names and v != ""})
+
+
+def complaint(error: ValidationError) -> str:
+    """One line: each wrong variable and what it should be. Values are left out, as they may be secret."""
+    return "; ".join(f"{str(wrong['loc'][0]).upper()}: {_rule(wrong['msg'])}" for wrong in error.errors())
+
+
+def _rule(message: str) -> str:
+    """Pydantic's words, or ours out of a validator, without what Pydantic begins them with."""
+    return message.removeprefix("Value error, ").removeprefix("Input ")

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 import handler
 from engine import worker
 from engine.errors import Internal
-from engine.settings import Settings
+from engine.settings import Settings, complaint
 from engine.worker import Worker
 
 ON_PLATFORM = Settings(runpod_webhook_get_job="http://127.0.0.1:9/job-take/x")
@@ -76,6 +77,33 @@ def test_an_operator_may_have_the_sdk_s_own_checks_back(monkeypatch: pytest.Monk
     handler.import_runpod()
     assert os.environ["RUNPOD_SKIP_GPU_CHECK"] == "true"
     assert os.environ["RUNPOD_SKIP_AUTO_SYSTEM_CHECKS"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("MAX_PIXELS", "secret", "should be a number of pixels, or a product such as 8192x8192"),
+        ("MAX_OUTPUT_PIXELS", "8192xsecret", "should be a number of pixels, or a product such as 8192x8192"),
+        ("DEVICE", "secret", "should be 'auto', 'cuda' or 'cpu'"),
+        ("GPU_IDLE_TIMEOUT", "-1", "should be greater than or equal to 0"),
+        ("MAX_INPUT_FRAMES", "secret", "should be a valid integer, unable to parse string as an integer"),
+    ],
+)
+def test_a_wrong_setting_ends_the_process_with_what_it_should_be(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit) as ended:
+        handler.main()
+    assert ended.value.code == f"the environment is wrong: {variable}: {told}"
+
+
+def test_every_wrong_setting_is_told_in_one_line() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings.from_env({"URL_EXPIRES_S": "3", "DTYPE": "int8"})
+    assert complaint(caught.value) == (
+        "URL_EXPIRES_S: should be greater than or equal to 60; DTYPE: should be 'auto', 'bf16', 'fp16' or 'fp32'"
+    )
 
 
 def test_all_that_failed_is_told_to_the_sdk_in_one_sentence(tmp_path: Path) -> None:
