@@ -1,8 +1,8 @@
-"""The contract for readers: a JSON Schema of `input`, and the README's tables, both made from the declarations.
+"""The contract for readers: a JSON Schema of `input`, and tables of fields and settings, made from the declarations.
 
-python -m engine.jobs.schema                    prints the JSON Schema
-python -m engine.jobs.schema --markdown         prints the tables
-python -m engine.jobs.schema --write README.md  puts them between the file's markers
+python -m engine.jobs.schema                                   prints the JSON Schema
+python -m engine.jobs.schema --markdown                        prints the tables
+python -m engine.jobs.schema --write README.md docs/fields.md  puts them between the markers of those files
 """
 
 import argparse
@@ -44,9 +44,9 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def readme_table() -> str:
+def fields_tables() -> str:
     """The fields of a job's input as Markdown, a table per section."""
-    return "\n\n".join(f"### {section.__doc__}\n\n{_fields_table(section)}" for section in sections())
+    return "\n\n".join(f"## {section.__doc__}\n\n{_fields_table(section)}" for section in sections())
 
 
 def settings_table() -> str:
@@ -59,29 +59,38 @@ def settings_table() -> str:
     return _table(("variable", "default", "meaning"), rows)
 
 
-def filled(text: str) -> str:
-    """`text` with our tables between its markers. Raises ValueError where a marker is missing."""
-    for name, table in (("fields", readme_table()), ("settings", settings_table())):
+def filled(text: str, tables: Mapping[str, str]) -> str:
+    """`text` with each of the tables that it has markers for between them. Raises ValueError where that is none."""
+    there = [name for name in tables if f"<!-- {name}:begin -->" in text]
+    if not there:
+        raise ValueError(f"there are no markers such as <!-- {next(iter(tables))}:begin -->")
+    for name in there:
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         if len(pattern.findall(text)) != 1:
             raise ValueError(f"the markers {begin} and {end} must stand there once, in this order")
-        block = f"{begin}\n\n{table}\n\n{end}"
+        block = f"{begin}\n\n{tables[name]}\n\n{end}"
         text = pattern.sub(lambda _, block=block: block, text)  # type: ignore[misc]
     return text
+
+
+def write(pages: Sequence[Path], tables: Mapping[str, str]) -> None:
+    """Fill those files. Raises ValueError as `filled` does."""
+    for page in pages:
+        page.write_text(filled(page.read_text("utf-8"), tables), "utf-8")
 
 
 def main(arguments: Sequence[str]) -> None:
     """The command. Writes to standard output, or to the file given."""
     parser = argparse.ArgumentParser(prog="python -m engine.jobs.schema", description="The contract of a job's input.")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--markdown", action="store_true", help="print the README's tables")
-    how.add_argument("--write", type=Path, metavar="README.md", help="put the tables between the file's markers")
+    how.add_argument("--markdown", action="store_true", help="print the tables")
+    how.add_argument("--write", type=Path, nargs="+", metavar="PAGE.md", help="put them between the files' markers")
     chosen = parser.parse_args(arguments)
     if chosen.write:
-        chosen.write.write_text(filled(chosen.write.read_text("utf-8")), "utf-8")
+        write(chosen.write, {"fields": fields_tables(), "settings": settings_table()})
     elif chosen.markdown:
-        sys.stdout.write(f"{readme_table()}\n\n### Settings\n\n{settings_table()}\n")
+        sys.stdout.write(f"{fields_tables()}\n\n## Settings\n\n{settings_table()}\n")
     else:
         sys.stdout.write(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n")
 

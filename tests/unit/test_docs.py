@@ -98,8 +98,7 @@ def test_settings_codes_and_arguments_that_are_named_exist() -> None:
 
 
 def test_the_table_of_gpus_tells_the_catalogs_numbers() -> None:
-    models = README.partition("<!-- models:begin -->")[2].partition("<!-- models:end -->")[0]
-    stated = {name: row[2:4] for row in rows(models) for name in CODE.findall(row[0])}
+    stated = {name: row[2:4] for row in rows(TEXTS["docs/models.md"]) for name in CODE.findall(row[0])}
     told = {
         CODE.findall(row[0])[0]: row[1:3]
         for row in rows(section("Choose a GPU"))

@@ -1,4 +1,4 @@
-"""The JSON Schema and the README say what the parser does."""
+"""The JSON Schema and the tables for readers say what the parser does."""
 
 import json
 import subprocess
@@ -16,6 +16,7 @@ from engine.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 CLIP = "https://example.com/clip.mp4"
+TABLES = {"fields": schema.fields_tables(), "settings": schema.settings_table()}
 
 
 @pytest.fixture(scope="module")
@@ -80,21 +81,24 @@ def test_the_schema_is_printed_by_a_command() -> None:
     assert json.loads(printed) == schema.json_schema()
 
 
-def test_the_readme_is_what_the_declarations_say() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    assert schema.filled(text) == text, "run: python -m engine.jobs.schema --write README.md"
+@pytest.mark.parametrize("page", ["README.md", "docs/fields.md"])
+def test_a_page_is_what_the_declarations_say(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    assert schema.filled(text, TABLES) == text, f"run: python -m engine.jobs.schema --write {page}"
 
 
 def test_writing_replaces_only_what_lies_between_the_markers(tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
+    page, other = tmp_path / "page.md", tmp_path / "other.md"
     page.write_text(
         "before\n<!-- fields:begin -->\nold\n<!-- fields:end -->\nbetween\n"
         "<!-- settings:begin --><!-- settings:end -->\nafter\n"
     )
-    schema.main(["--write", str(page)])
+    other.write_text("<!-- settings:begin --><!-- settings:end -->")
+    schema.main(["--write", str(page), str(other)])
     once = page.read_text()
     schema.main(["--write", str(page)])
     assert page.read_text() == once
+    assert "| `MODELS` |" in other.read_text() and "| `resolution` |" not in other.read_text()
     assert [line for line in once.splitlines() if line in ("before", "old", "between", "after")] == [
         "before",
         "between",
@@ -104,13 +108,14 @@ def test_writing_replaces_only_what_lies_between_the_markers(tmp_path: Path) -> 
     assert "| `MODELS` | `bundled` |" in once
 
 
-def test_a_missing_marker_is_told() -> None:
+@pytest.mark.parametrize("text", ["no markers", "<!-- fields:begin --> and no end"])
+def test_a_missing_marker_is_told(text: str) -> None:
     with pytest.raises(ValueError, match="fields:begin"):
-        schema.filled("no markers")
+        schema.filled(text, TABLES)
 
 
 def test_every_field_and_every_setting_is_described() -> None:
     for model in [*schema.sections(), Settings]:
         assert [name for name, field in model.model_fields.items() if not field.description] == []
-    cells = [line.split("|")[4].strip() for line in schema.readme_table().splitlines() if line.startswith("| `")]
+    cells = [line.split("|")[4].strip() for line in schema.fields_tables().splitlines() if line.startswith("| `")]
     assert all(cells)
