@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from engine.entries import FAMILIES, Family, File, Lora, Model, Needs, Source, Task
+from engine.entries import FAMILIES, Family, File, Lora, Model, Needs, Source, Task, confined
 from engine.errors import Internal, InvalidInput, ModelNotBaked, Problem, UnknownModel
 from engine.locating import DATA, Located, locate
 
@@ -58,13 +58,23 @@ class Catalog:
         """The LoRA of that name or published file name, in the same way."""
         return self._lora_index.get(_key(name))
 
+    def configured(self, name: str) -> Model:
+        """The model that the setting MODELS means by one of its names. Raises UnknownModel, for a family as well."""
+        if model := self.find(name):
+            return model
+        wrong = self._unknown(name)
+        if family := FAMILIES.get(name.strip().casefold()):
+            kin = ", ".join(f"`{model.name}`" for model in self.models if model.family == family)
+            wrong = f"`{name.strip()}` is a family; name the models that this worker is to offer: {kin}"
+        raise UnknownModel(f"the setting MODELS is wrong: {wrong}", field="model")
+
     def resolve(self, name: str | None, offered: Sequence[str], task: Task = "upscale") -> Model:
         """The model that a job means: by name, by family, or the first of `offered` that can do `task`.
 
         Raises UnknownModel (not in the catalog), ModelNotBaked (not offered by this worker), InvalidInput (cannot do
         `task`).
         """
-        baked = [self._configured(each) for each in offered]
+        baked = [self.configured(each) for each in offered]
         able = [model for model in baked if task in model.tasks]
         if name is None:
             return _first(able, f"no model here does {_verb(task)}", baked)
@@ -126,12 +136,6 @@ class Catalog:
     def _lora_index(self) -> Mapping[str, Lora]:
         return {_key(name): lora for lora in self.loras for name in (lora.file.name, lora.name)}
 
-    def _configured(self, name: str) -> Model:
-        model = self.find(name)
-        if model is None:
-            raise UnknownModel(f"the setting MODELS is wrong: {self._unknown(name)}", field="model")
-        return model
-
     def _unknown(self, name: str) -> str:
         shown = "".join(c if c.isprintable() else "?" for c in name[:LONGEST_SHOWN])
         if "wan" in (key := _key(name)) and (kin := [what for mark, what in BEYOND.items() if mark in key]):
@@ -165,6 +169,9 @@ def _file(key: str, value: Mapping[str, Any], sources: Mapping[str, Source]) -> 
     fields = {"path": name, **value, "source": sources[value["source"]], "copies": tuple(value.get("copies", ()))}
     if fields.get("sha256") == "record":
         del fields["sha256"]
+    for place in (key, fields["path"], *fields["copies"]):
+        if not confined(place):
+            raise ValueError(f"`{place}` is no place below a folder")
     return File(name=name, folder=folder or None, **fields)
 
 
@@ -185,6 +192,7 @@ def _model(entry: Mapping[str, Any], files: Mapping[str, File]) -> Model:
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
     if "needs" in fields:
         fields["needs"] = Needs(**fields["needs"])
+    _demand_plain(entry["name"])
     if not entry["files"]:
         raise ValueError(f"`{entry['name']}` has no files")
     model = Model(**{**fields, "files": tuple(files[key] for key in entry["files"])})
@@ -198,9 +206,16 @@ def _model(entry: Mapping[str, Any], files: Mapping[str, File]) -> Model:
 
 
 def _lora(entry: Mapping[str, Any], files: Mapping[str, File]) -> Lora:
+    _demand_plain(entry["name"])
     fields = {**entry, "file": files[entry["file"]], "architectures": tuple(entry["for"])}
     del fields["for"]
     return Lora(**fields)
+
+
+def _demand_plain(name: str) -> None:
+    """Raises ValueError for what cannot name a file: a manifest and a converted network are called like their model."""
+    if "/" in name or not confined(name):
+        raise ValueError(f"`{name}` is no name: it is a place")
 
 
 def _key(name: str) -> str:

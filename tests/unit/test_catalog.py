@@ -111,6 +111,11 @@ def test_a_setting_that_names_no_model_is_told() -> None:
         resolve_model(None, ["bundeld"])
 
 
+def test_a_family_in_the_setting_is_refused_with_its_models() -> None:
+    with pytest.raises(UnknownModel, match=r"`realesrgan` is a family; name the models .*: `bundled`, "):
+        resolve_model(None, ["realesrgan", "bundled"])
+
+
 def fill(path: Path, file: File) -> Path:
     """A file of the published size that takes no room."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -277,6 +282,12 @@ def test_an_operator_s_files_are_found_where_all_files_are(tmp_path: Path) -> No
         ('role = "dit"', 'role = "dit"\nsha256 = "unknown"', "`anime_finetune.safetensors` is neither 64 hexadecimal"),
         ('["anime_finetune.safetensors", "ema_vae_fp16.safetensors", "pos_emb.pt"]', "[]", "has no files"),
         ('tasks = ["upscale"]', "", "'tasks'"),
+        ('[file."anime_finetune', '[file."../anime_finetune', "`../anime_finetune.safetensors` is no place below a"),
+        ('[file."anime_finetune', '[file."/anime_finetune', "`/anime_finetune.safetensors` is no place below a folder"),
+        ('role = "dit"', 'role = "dit"\npath = "a/../../b"', "`a/../../b` is no place below a folder"),
+        ('role = "dit"', "role = 'dit'\npath = '..\\b'", "`..\\b` is no place below a folder"),
+        ('role = "dit"', 'role = "dit"\ncopies = ["us/films/../b"]', "`us/films/../b` is no place below a folder"),
+        ('name = "anime_finetune"', 'name = "../anime"', "`../anime` is no name: it is a place"),
         ("[source.us]", "[source.us", "cannot be read: "),
         ("[source.us]", "source = 5", "cannot be read: "),
     ],
@@ -316,6 +327,7 @@ def test_an_operator_s_file_adds_loras(tmp_path: Path) -> None:
     ("was", "becomes", "words"),
     [
         ('name = "claymation"', 'name = "LightX2V-t2v-4step"', "has a second LoRA of the name `LightX2V-t2v-4step`"),
+        ('name = "claymation"', 'name = "loras/claymation"', "`loras/claymation` is no name: it is a place"),
         ('for = ["t2v-14b"]', "", "`for` is missing"),
         ('file = "claymation', 'file = "clay', "`clay.safetensors` is missing"),
         ('description = "Everything of clay"', "", "'description'"),
