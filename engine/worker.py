@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import cached_property
@@ -65,7 +66,7 @@ class Worker:
         """Start the engine; to be called in the main thread, before the SDK is imported."""
         signal.signal(signal.SIGTERM, self._on_signal)  # which the kernel keeps from a container's first process else
         self._start = self._engine.submit(self._prepare)
-        self._engine.submit(import_module, "engine.jobs.run")  # what else the first job would have to wait for
+        self._engine.submit(self._finish)
 
     def _prepare(self) -> None:
         """Imports, checks, the default model's weights and one tiny shape, in the thread that jobs will run in."""
@@ -76,6 +77,11 @@ class Worker:
         if not self._unfit:
             self.desk.preload()
             log.info("ready for jobs %.2f s after the process's start", self.desk.start_seconds)
+
+    def _finish(self) -> None:
+        """What else the first job would have to wait for, while the worker polls for it."""
+        import_module("engine.jobs.run")
+        self.desk.free_at = time.monotonic()
 
     def _check(self) -> None:
         from engine.jobs.fitness import examine
@@ -170,7 +176,8 @@ class Worker:
             self._exit(1)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        log.info("%s: leaving as soon as no job is running", signal.Signals(number).name)
+        with suppress(RuntimeError):  # the signal may have come amid a write of the log's stream
+            log.info("%s: leaving as soon as no job is running", signal.Signals(number).name)
         if self._loop is None:  # no job was ever taken
             self._exit(0)
         self._leave_after_job(0)
@@ -200,7 +207,8 @@ class Worker:
             child.kill()
             child.join(1)
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with suppress(RuntimeError, OSError):  # likewise, or nobody reads it any more
+                stream.flush()
         os._exit(code)
 
 

@@ -60,7 +60,6 @@ def deliver(job: Job, request: OutputFields, place: Place, made: Made, reply: Ca
         "metrics": result.metrics(desk, job.clock, made.info.frames, made.seconds),
         "warnings": result.warnings(made.notes),
     }
-    desk.jobs_done += 1
     told = reply(facts)
     _leave_record(told, place, job)
     return told

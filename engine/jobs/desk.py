@@ -1,6 +1,7 @@
 """Who a job works with: storage, media, models. Production takes `Desk.from_settings`; a test hands in its own."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import torch
 
 ROOM = 1.2  # of what a model takes, which must be free before it is loaded
+AT_ONCE = 2.0  # seconds: a first job that comes so soon has been waiting for the worker
 log = logging.getLogger(__name__)
 
 Loaded = tuple[str, float | None]
@@ -45,8 +47,10 @@ Loaded = tuple[str, float | None]
 class Desk:
     """The collaborators of every job of this worker.
 
-    jobs_done: results delivered. start_seconds: from the process's start until this worker was ready for jobs; 0 where
-    it loads on demand. load_seconds: of loading that the job under way has waited for.
+    start_seconds: from the process's start until the first model was loaded; 0 where models are loaded on demand.
+    free_at: when the engine's thread was first free for a job, by `time.monotonic`; infinitely long ago where that is
+    unknown, or a job has been taken since. load_seconds: of loading that the job under way has waited for; waited:
+    whether it has for the worker's start.
     """
 
     settings: Settings
@@ -55,9 +59,10 @@ class Desk:
     residency: Residency[Loaded, Pipeline]
     catalog: Catalog = field(default_factory=built_in)
     families: Mapping[str, Family[Any]] = field(default_factory=lambda: FAMILIES)
-    jobs_done: int = 0
     start_seconds: float = 0.0
+    free_at: float = -math.inf
     load_seconds: float = 0.0
+    waited: bool = False
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Desk":
@@ -146,15 +151,16 @@ class Desk:
         with self.residency.use(key, lambda: self._timed_load(setup), held_bytes) as pipeline:
             yield pipeline
 
-    @property
-    def waited_seconds(self) -> float:
-        """What the job under way has waited for: loading and, the first one, the worker's own start."""
-        return self.load_seconds + (0.0 if self.jobs_done else self.start_seconds)
+    def take(self) -> None:
+        """To be called as a job begins, whatever it asks for: only the first may have waited for the worker's start."""
+        self.waited = time.monotonic() - self.free_at < AT_ONCE
+        self.free_at = -math.inf
+        self.load_seconds = 0.0
 
     @property
-    def cold(self) -> bool:
-        """Whether the job under way is the worker's first, or had to wait for a model to be loaded."""
-        return not self.jobs_done or self.load_seconds > 0
+    def waited_seconds(self) -> float:
+        """What the job under way has waited for: loading and, if it was there already, the worker's own start."""
+        return self.load_seconds + (self.start_seconds if self.waited else 0.0)
 
     def weight_bytes(self, model: Model) -> int:
         """What a model takes in memory, as far as its files tell."""

@@ -123,7 +123,7 @@ def metrics(desk: Desk, clock: Clock, frames: int, seconds: Mapping[str, float])
         "peak_vram_mb": desk.residency.peak_vram_mb(),
         "peak_rss_mb": peak_host_bytes() // MIB,
         "gpu": desk.residency.report()["name"],
-        "cold": desk.cold,
+        "cold": desk.waited_seconds > 0,
     }
     if seconds:  # what is left was spent on decoding, encoding and conversions
         io = max(process - sum(seconds.values()), 0.0)

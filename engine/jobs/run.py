@@ -24,6 +24,7 @@ from engine.media.probe import probe
 
 def run(job: dict[str, Any], desk: Desk, token: CancelToken, sink: Sink) -> Reply:
     """Carry one job to its reply. Raises JobError for what its caller can act on."""
+    desk.take()
     job_id = str(job.get("id") or "job")
     match parse(job):
         case UpscaleRequest() as request:
@@ -45,7 +46,6 @@ def run(job: dict[str, Any], desk: Desk, token: CancelToken, sink: Sink) -> Repl
 def _begun(request: OutputFields, job_id: str, desk: Desk, token: CancelToken, progress: Progress) -> Iterator[Job]:
     """A job with its clocks running and a folder of its own."""
     clock = Clock(progress)
-    desk.load_seconds = 0.0  # of loading that this job will have waited for
     token.limit(request.timeout_s)
     with scratch_dir(desk.settings.scratch_dir) as scratch:
         yield Job(job_id, desk, token, progress, clock, scratch)

@@ -1,7 +1,11 @@
 """The engine slot without a platform: no report comes late, no job starts beside another."""
 
 import asyncio
+import io
+import logging
 import os
+import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -70,6 +74,26 @@ def test_a_cancelled_job_holds_the_slot_until_its_thread_has_ended(monkeypatch: 
     monkeypatch.setattr(slot, "_run", run)
     asyncio.run(main())
     assert order == ["a began", "b began"]
+
+
+class Busy(io.StringIO):
+    """A stream amid a write when the signal comes."""
+
+    def write(self, text: str) -> int:
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    def flush(self) -> None:
+        self.write("")
+
+
+def test_a_signal_amid_a_write_still_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    monkeypatch.setattr(sys, "stderr", Busy())
+    monkeypatch.setattr(worker.log, "handlers", [logging.StreamHandler(sys.stderr)])
+    monkeypatch.setattr(worker.log, "level", logging.INFO)
+    with pytest.raises(SystemExit) as ended:
+        Worker(ON_PLATFORM)._on_signal(signal.SIGTERM, None)
+    assert ended.value.code == 0
 
 
 def test_an_operator_may_have_the_sdk_s_own_checks_back(monkeypatch: pytest.MonkeyPatch) -> None:

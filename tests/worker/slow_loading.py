@@ -1,5 +1,6 @@
-"""The real worker with a model that takes two seconds more to load."""
+"""The real worker with a model that takes LOADING_SECONDS more to load."""
 
+import os
 import time
 
 import handler
@@ -9,7 +10,7 @@ load = Desk.preload
 
 
 def take_long(self: Desk) -> None:
-    time.sleep(2)
+    time.sleep(float(os.environ["LOADING_SECONDS"]))
     load(self)
 
 
