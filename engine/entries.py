@@ -31,6 +31,11 @@ FAMILIES = {
 }
 
 
+def confined(path: str) -> bool:
+    """True for a path that stays below the folder that it is put behind."""
+    return "\\" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where files are published: a Hugging Face repository at a revision, or a base address; ours has neither."""
