@@ -12,14 +12,24 @@
 #               Blackwell); cpu on none. Empty: pip's own index.
 # MODEL_1 to 8  what to bake, a slot each: names of `python -m builder.bake --list`, several with spaces between. A file
 #               that several slots share lies in the first of them.
-# MODELS        what the worker offers unless its environment says otherwise; the first is the default.
-# MIRROR        where the weights come from in place of where they are published: https://, s3:// or gs://.
+# MODELS        what the worker offers unless its environment says otherwise; the first is the default. Give it together
+#               with MODEL_1: an image that brings weights must bring those of all that it offers, or it is not built.
+# MIRROR        where the weights come from in place of where they are published: https://, s3:// or gs://. It stays in
+#               the image's history, and a password in it is refused: that belongs in MIRROR_ENV.
 # CATALOG       files of catalogs/ that add models of your own, such as `catalogs/mine.toml`; colons between.
 # CONVERT       `-convert` bakes one file per model, in the form that loads fastest.
-# RUN_AS        `root` where a network volume belongs to root and results are to be written to it.
+# RUN_AS        `root`, because RunPod's network volumes belong to root: as anybody else a worker could not deliver to
+#               one (`"destination": {"volume": ...}`), nor a pod of this image fill one. What keeps a container from its
+#               host is the platform's matter either way. `worker`, without rights, hardens an image that only reads
+#               its volume: a flaw in a decoder then reaches neither the code nor the weights there.
 #
 # Secrets, which no layer keeps: HF_TOKEN for what is published with a gate (`--secret id=HF_TOKEN`); MIRROR_ENV, a file
-# of `NAME=value` lines, for a private mirror's credentials (`--secret id=MIRROR_ENV,src=mirror.env`).
+# of `NAME=value` lines, for a private mirror's credentials (`--secret id=MIRROR_ENV,src=mirror.env`). Each value is
+# taken as it stands, as `docker run --env-file` does: no quotes, and a JSON key on one line (`jq -c . key.json`).
+#
+# Every weight is held to a sha256: the catalog's, or where that knows none the one that engine/catalog.lock.json has
+# recorded. A file that neither knows is taken by what its publisher says of it now, anew in each build, until
+# `python -m builder.bake --adopt` has put the digest in the image's manifest into that lock.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
 ARG CONVERT=
 ARG TORCH=torch==2.13.0
@@ -63,8 +73,9 @@ WORKDIR /app
 COPY catalogs ./catalogs
 COPY builder/__init__.py builder/fetch.sh ./builder/
 COPY builder/bake ./builder/bake
-COPY engine/__init__.py engine/catalog.lock.json engine/catalog.py engine/catalog.toml engine/entries.py \
-     engine/errors.py engine/locating.py engine/settings.py engine/version.py ./engine/
+COPY engine/__init__.py engine/amounts.py engine/catalog.lock.json engine/catalog.py engine/catalog.toml \
+     engine/entries.py engine/errors.py engine/locating.py engine/manifests.py engine/settings.py engine/version.py \
+     ./engine/
 COPY engine/data ./engine/data
 COPY engine/storage ./engine/storage
 ARG MIRROR
@@ -72,38 +83,26 @@ ARG CATALOG
 ENV MIRROR=${MIRROR} \
     CATALOG=${CATALOG}
 
-# Converting needs torch and the engine that reads checkpoints.
-FROM dependencies AS fetch-convert
-WORKDIR /app
-COPY catalogs ./catalogs
-COPY builder ./builder
-COPY engine ./engine
-ARG MIRROR
-ARG CATALOG
-ENV MIRROR=${MIRROR} \
-    CATALOG=${CATALOG} \
-    CONVERT=1
-
 # One stage per slot, which leaves out what the slots before it bring. An empty slot is an empty layer.
-FROM fetch${CONVERT} AS model-1
+FROM fetch AS model-1
 ARG MODEL_1
 RUN --mount=type=secret,id=HF_TOKEN --mount=type=secret,id=MIRROR_ENV \
     sh builder/fetch.sh "${MODEL_1}"
 
-FROM fetch${CONVERT} AS model-2
+FROM fetch AS model-2
 ARG MODEL_1
 ARG MODEL_2
 RUN --mount=type=secret,id=HF_TOKEN --mount=type=secret,id=MIRROR_ENV \
     sh builder/fetch.sh "${MODEL_2}" ${MODEL_1}
 
-FROM fetch${CONVERT} AS model-3
+FROM fetch AS model-3
 ARG MODEL_1
 ARG MODEL_2
 ARG MODEL_3
 RUN --mount=type=secret,id=HF_TOKEN --mount=type=secret,id=MIRROR_ENV \
     sh builder/fetch.sh "${MODEL_3}" ${MODEL_1} ${MODEL_2}
 
-FROM fetch${CONVERT} AS model-4
+FROM fetch AS model-4
 ARG MODEL_1
 ARG MODEL_2
 ARG MODEL_3
@@ -111,7 +110,7 @@ ARG MODEL_4
 RUN --mount=type=secret,id=HF_TOKEN --mount=type=secret,id=MIRROR_ENV \
     sh builder/fetch.sh "${MODEL_4}" ${MODEL_1} ${MODEL_2} ${MODEL_3}
 
-FROM fetch${CONVERT} AS model-5
+FROM fetch AS model-5
 ARG MODEL_1
 ARG MODEL_2
 ARG MODEL_3
@@ -120,7 +119,7 @@ ARG MODEL_5
 RUN --mount=type=secret,id=HF_TOKEN --mount=type=secret,id=MIRROR_ENV \
     sh builder/fetch.sh "${MODEL_5}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4}
 
-FROM fetch${CONVERT} AS model-6
+FROM fetch AS model-6
 ARG MODEL_1
 ARG MODEL_2
 ARG MODEL_3
@@ -130,7 +129,7 @@ ARG MODEL_6
 RUN --mount=type=secret,id=HF_TOKEN --mount=type=secret,id=MIRROR_ENV \
     sh builder/fetch.sh "${MODEL_6}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4} ${MODEL_5}
 
-FROM fetch${CONVERT} AS model-7
+FROM fetch AS model-7
 ARG MODEL_1
 ARG MODEL_2
 ARG MODEL_3
@@ -141,7 +140,7 @@ ARG MODEL_7
 RUN --mount=type=secret,id=HF_TOKEN --mount=type=secret,id=MIRROR_ENV \
     sh builder/fetch.sh "${MODEL_7}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4} ${MODEL_5} ${MODEL_6}
 
-FROM fetch${CONVERT} AS model-8
+FROM fetch AS model-8
 ARG MODEL_1
 ARG MODEL_2
 ARG MODEL_3
@@ -153,6 +152,68 @@ ARG MODEL_8
 RUN --mount=type=secret,id=HF_TOKEN --mount=type=secret,id=MIRROR_ENV \
     sh builder/fetch.sh "${MODEL_8}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4} ${MODEL_5} ${MODEL_6} ${MODEL_7}
 
+# With CONVERT each slot is converted in a stage of its own, which has torch and all of the code, from what was fetched
+# before: a change of the code converts anew and downloads nothing.
+FROM dependencies AS convert
+WORKDIR /app
+COPY catalogs ./catalogs
+COPY builder ./builder
+COPY engine ./engine
+ARG CATALOG
+ARG MODEL_1
+ARG MODEL_2
+ARG MODEL_3
+ARG MODEL_4
+ARG MODEL_5
+ARG MODEL_6
+ARG MODEL_7
+ARG MODEL_8
+ENV CATALOG=${CATALOG} \
+    CONVERT=1
+
+FROM convert AS model-1-convert
+COPY --from=model-1 /models /models
+RUN sh builder/fetch.sh "${MODEL_1}"
+
+FROM convert AS model-2-convert
+COPY --from=model-2 /models /models
+RUN sh builder/fetch.sh "${MODEL_2}" ${MODEL_1}
+
+FROM convert AS model-3-convert
+COPY --from=model-3 /models /models
+RUN sh builder/fetch.sh "${MODEL_3}" ${MODEL_1} ${MODEL_2}
+
+FROM convert AS model-4-convert
+COPY --from=model-4 /models /models
+RUN sh builder/fetch.sh "${MODEL_4}" ${MODEL_1} ${MODEL_2} ${MODEL_3}
+
+FROM convert AS model-5-convert
+COPY --from=model-5 /models /models
+RUN sh builder/fetch.sh "${MODEL_5}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4}
+
+FROM convert AS model-6-convert
+COPY --from=model-6 /models /models
+RUN sh builder/fetch.sh "${MODEL_6}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4} ${MODEL_5}
+
+FROM convert AS model-7-convert
+COPY --from=model-7 /models /models
+RUN sh builder/fetch.sh "${MODEL_7}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4} ${MODEL_5} ${MODEL_6}
+
+FROM convert AS model-8-convert
+COPY --from=model-8 /models /models
+RUN sh builder/fetch.sh "${MODEL_8}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4} ${MODEL_5} ${MODEL_6} ${MODEL_7}
+
+# What goes into the image of each slot: what was fetched, or what became of it.
+FROM model-1${CONVERT} AS slot-1
+FROM model-2${CONVERT} AS slot-2
+FROM model-3${CONVERT} AS slot-3
+FROM model-4${CONVERT} AS slot-4
+FROM model-5${CONVERT} AS slot-5
+FROM model-6${CONVERT} AS slot-6
+FROM model-7${CONVERT} AS slot-7
+FROM model-8${CONVERT} AS slot-8
+
+# HF_HUB_OFFLINE stays unset: the worker never asks the Hub for anything, and the bake that fills a volume has to.
 FROM dependencies
 ENV PYTORCH_ALLOC_CONF=expandable_segments:True \
     CUDA_MODULE_LOADING=LAZY \
@@ -160,22 +221,23 @@ ENV PYTORCH_ALLOC_CONF=expandable_segments:True \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
     RUNPOD_INIT_TIMEOUT=800
 WORKDIR /app
-RUN useradd --create-home --uid 1000 worker && mkdir outputs && chown worker outputs
-COPY --from=model-1 /models /models
-COPY --from=model-2 /models /models
-COPY --from=model-3 /models /models
-COPY --from=model-4 /models /models
-COPY --from=model-5 /models /models
-COPY --from=model-6 /models /models
-COPY --from=model-7 /models /models
-COPY --from=model-8 /models /models
+# Ubuntu 24.04 has a user 1000 already.
+RUN useradd --create-home --uid 10001 worker && mkdir outputs && chown worker outputs
+COPY --from=slot-1 /models /models
+COPY --from=slot-2 /models /models
+COPY --from=slot-3 /models /models
+COPY --from=slot-4 /models /models
+COPY --from=slot-5 /models /models
+COPY --from=slot-6 /models /models
+COPY --from=slot-7 /models /models
+COPY --from=slot-8 /models /models
 COPY LICENSE handler.py test_input.json ./
 COPY catalogs ./catalogs
 COPY builder ./builder
 COPY engine ./engine
 ARG MODELS=seedvr2-3b-fp8,bundled
 ARG CATALOG
-ARG RUN_AS=worker
+ARG RUN_AS=root
 # What replies call `worker.revision`, and where the code is from.
 ARG REVISION=
 ARG VERSION=
@@ -191,8 +253,7 @@ LABEL org.opencontainers.image.title="Restoration worker" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 USER ${RUN_AS}
-# The code imports as that user, and the catalog has every model that the worker offers.
-RUN python -c "import handler; from engine.jobs.desk import Desk; desk = Desk.from_settings(handler.Settings.from_env()); \
-    assert all(map(desk.catalog.find, desk.settings.models)), desk.settings.models"
+# As that user the code imports, and what the worker offers is known and, where the image brings weights, whole.
+RUN python -c "import handler" && python -m builder.offer
 # Process 1 is Python itself, which gets the platform's SIGTERM.
 CMD ["python", "-u", "handler.py"]

@@ -59,7 +59,7 @@ def read(path: Path = ROOT / "Dockerfile") -> Dockerfile:
 
 def instructions(text: str) -> Iterator[Instruction]:
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    for line in re.sub(r"\\\n\s*", " ", "\n".join(lines)).splitlines():
+    for line in re.sub(r"\s*\\\n\s*", " ", "\n".join(lines)).splitlines():
         if line.strip():
             name, _, rest = line.strip().partition(" ")
             yield Instruction(name, rest.strip())

@@ -4,7 +4,7 @@ import ast
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -12,8 +12,11 @@ import pytest
 
 from tests.builder.dockerfile import ROOT, arguments, read, sources, variables
 
+Fetch = Callable[..., "subprocess.CompletedProcess[str]"]
+
 FILE = read()
 SLOTS = [f"MODEL_{number}" for number in range(1, 9)]
+SECRETS = "--mount=type=secret,id=HF_TOKEN --mount=type=secret,id=MIRROR_ENV"
 
 
 def runs() -> list[str]:
@@ -42,10 +45,15 @@ def test_process_1_is_python_itself() -> None:
     assert FILE.final.texts("ENTRYPOINT") == []
 
 
-def test_it_runs_as_a_user_with_few_rights() -> None:
+def test_it_runs_as_root_who_may_write_to_a_network_volume_unless_told_otherwise() -> None:
     assert FILE.final.texts("USER") == ["${RUN_AS}"]
-    assert arguments(FILE.final)["RUN_AS"] == "worker"
-    assert any("useradd" in text and "--uid 1000 worker" in text for text in FILE.final.texts("RUN"))
+    assert arguments(FILE.final)["RUN_AS"] == "root"
+
+
+def test_its_other_user_has_a_number_that_no_base_gives_away() -> None:
+    """Ubuntu 24.04 has a user 1000."""
+    [text] = [text for text in FILE.final.texts("RUN") if "useradd" in text]
+    assert "--uid 10001 worker" in text and "chown worker outputs" in text
 
 
 def test_nothing_is_downloaded_by_add_or_taken_at_its_latest() -> None:
@@ -77,19 +85,29 @@ def test_no_argument_or_variable_holds_a_secret() -> None:
     assert not [name for name in names if re.search("TOKEN|SECRET|PASSWORD|CREDENTIAL|KEY", name)]
 
 
-def test_each_slot_has_a_stage_that_leaves_out_what_earlier_ones_bring() -> None:
-    for number, slot in enumerate(SLOTS, 1):
-        stage = FILE.stage(f"model-{number}")
-        before = "".join(f" ${{{each}}}" for each in SLOTS[: number - 1])
-        assert stage.base == "fetch${CONVERT}"
-        assert list(arguments(stage)) == SLOTS[:number]
-        assert [text.partition("sh ")[2] for text in stage.texts("RUN")] == [f'builder/fetch.sh "${{{slot}}}"{before}']
-        assert "--mount=type=secret,id=HF_TOKEN" in stage.texts("RUN")[0]
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_slot_leaves_out_what_earlier_ones_bring(number: int) -> None:
+    fetched, converted = FILE.stage(f"model-{number}"), FILE.stage(f"model-{number}-convert")
+    before = "".join(f" ${{{each}}}" for each in SLOTS[: number - 1])
+    script = f'sh builder/fetch.sh "${{{SLOTS[number - 1]}}}"{before}'
+    assert fetched.base == "fetch"
+    assert list(arguments(fetched)) == SLOTS[:number]  # and no others, whose change would fetch it again
+    assert fetched.texts("RUN") == [f"{SECRETS} {script}"]
+    assert converted.base == "convert"
+    assert converted.texts("COPY") == [f"--from=model-{number} /models /models"]
+    assert converted.texts("RUN") == [script]
+    assert FILE.stage(f"slot-{number}").base == f"model-{number}${{CONVERT}}"
+
+
+def test_converting_knows_every_slot_and_no_mirror() -> None:
+    stage = FILE.stage("convert")
+    assert list(arguments(stage)) == ["CATALOG", *SLOTS]
+    assert variables(stage) == {"CATALOG": "${CATALOG}", "CONVERT": "1"}
 
 
 def test_the_code_comes_after_a_layer_of_weights_per_slot() -> None:
     copies = FILE.final.texts("COPY")
-    weights = [f"--from=model-{number} /models /models" for number in range(1, 9)]
+    weights = [f"--from=slot-{number} /models /models" for number in range(1, 9)]
     assert copies[:8] == weights
     assert "engine ./engine" in copies[8:]
 
@@ -113,7 +131,7 @@ def test_the_stage_that_fetches_has_all_that_bake_imports() -> None:
     """And no more of the engine's modules than that, so that a change elsewhere does not fetch again."""
     waiting = list((ROOT / "builder" / "bake").glob("*.py"))
     needed = set(waiting)
-    waiting.remove(ROOT / "builder" / "bake" / "converting.py")  # what that takes besides is in `fetch-convert`
+    waiting.remove(ROOT / "builder" / "bake" / "converting.py")  # what that takes besides is in `convert`
     while waiting:
         new = set(imported(waiting.pop())) - needed
         needed |= new
@@ -124,23 +142,53 @@ def test_the_stage_that_fetches_has_all_that_bake_imports() -> None:
     assert [path for path in modules if path not in needed] == []
 
 
-def test_the_script_of_a_slot_does_nothing_for_an_empty_one_and_names_earlier_ones(tmp_path: Path) -> None:
-    script = (ROOT / "builder" / "fetch.sh").read_text().replace("/models", str(tmp_path / "models"))
+@pytest.fixture
+def fetch(tmp_path: Path) -> Fetch:
+    """The script of a slot, with a Python that only says its command line and what the secret gave it."""
+    script = (ROOT / "builder" / "fetch.sh").read_text()
+    script = script.replace("/models", str(tmp_path / "models")).replace("/run/secrets", str(tmp_path))
     python = tmp_path / "python"
-    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.write_text('#!/bin/sh\necho "$@"\nprintf %s "${GCS_CREDENTIALS_JSON-}" "${BUCKET_REGION-}"\n')
     python.chmod(0o755)
 
-    def fetched(*slots: str, **environment: str) -> str:
+    def run(*slots: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env = {"PATH": f"{tmp_path}:/usr/bin:/bin", **environment}
-        command = ["sh", "-c", script, "-", *slots]
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(["sh", "-c", script, "-", *slots], env=env, capture_output=True, text=True, check=False)
 
+    return run
+
+
+def test_the_script_of_a_slot_does_nothing_for_an_empty_one_and_names_earlier_ones(
+    fetch: Fetch, tmp_path: Path
+) -> None:
     into = f"--into {tmp_path / 'models'}"
-    assert fetched("", "a") == ""
-    assert fetched("a") == f"-m builder.bake a {into}\n"
-    assert fetched("c d", "a", "b", MIRROR="s3://m", CONVERT="1") == (
-        f"-m builder.bake c d --besides a b {into} --from s3://m --convert\n"
+    assert fetch("", "a").stdout == ""
+    assert fetch("a").stdout == f"-m builder.bake a {into}\n"
+    assert fetch("c d", "a", "b", MIRROR="s3://m/a@b", CONVERT="1").stdout == (
+        f"-m builder.bake c d --besides a b {into} --from s3://m/a@b --convert\n"
     )
+
+
+def test_a_secrets_values_are_taken_as_they_stand(fetch: Fetch, tmp_path: Path) -> None:
+    key = '{"private_key": "-----BEGIN\\n$HOME `id` a\'b==\\n"}'
+    (tmp_path / "MIRROR_ENV").write_text(f"# of the mirror\n\nGCS_CREDENTIALS_JSON={key}\nBUCKET_REGION= x y ")
+    assert fetch("a").stdout.splitlines()[1] == f"{key} x y "
+
+
+@pytest.mark.parametrize("line", ["{", "export A=1", "A B=1", "1=2", "=a"])
+def test_a_secret_of_another_form_is_refused_and_not_shown(fetch: Fetch, tmp_path: Path, line: str) -> None:
+    (tmp_path / "MIRROR_ENV").write_text(f"{line}hidden")
+    done = fetch("a")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the secret MIRROR_ENV has a line that is not NAME=value" in done.stderr and "hidden" not in done.stderr
+
+
+def test_a_mirrors_password_may_come_by_the_secret_and_not_by_an_argument(fetch: Fetch, tmp_path: Path) -> None:
+    mirror = "https://me:hidden@mirror.example/models"
+    done = fetch("a", MIRROR=mirror)
+    assert done.returncode == 1 and "MIRROR_ENV" in done.stderr and "hidden" not in done.stdout + done.stderr
+    (tmp_path / "MIRROR_ENV").write_text(f"MIRROR={mirror}")
+    assert fetch("a").stdout.splitlines()[0].endswith(f"--from {mirror}")
 
 
 @pytest.mark.parametrize("name", ["handler.py", "test_input.json", "LICENSE"])
