@@ -30,6 +30,7 @@ bench: .venv/test
 	.venv/bin/python -m benchmarks.plans
 	.venv/bin/python -m benchmarks.memory
 	.venv/bin/python -m benchmarks.start
+	.venv/bin/python -m benchmarks.loading
 
 .venv/run: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=")'

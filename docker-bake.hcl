@@ -3,7 +3,6 @@
 #   REPOSITORY=docker.io/me/worker VERSION=0.1.0 docker buildx bake --push seedvr2-3b-fp8
 #   HF_TOKEN=hf_... docker buildx bake ...                         for what is published with a gate
 #   TORCH_INDEX=https://download.pytorch.org/whl/cu126 VERSION=0.1.0-cu126 docker buildx bake ...    for older drivers
-#   docker buildx bake base --set base.args.MODELS=wan21-t2v-14b   offers what a network volume holds
 #   docker buildx bake wan21-t2v-14b-fp8 --set '*.args.MODEL_2=lightx2v-t2v-4step'    a LoRA in a layer of its own
 #
 # What each set weighs, and its licences: `python -m builder.bake --plan MODEL...`.
@@ -35,7 +34,8 @@ variable "TORCH_INDEX" {
   default = "https://download.pytorch.org/whl/cu130"
 }
 
-# https://, s3:// or gs:// in place of the publishers. A private one's credentials: MIRROR_ENV, lines of NAME=value.
+# https://, s3:// or gs:// in place of the publishers. A private one's credentials: MIRROR_ENV, lines of NAME=value, each
+# value as it stands.
 variable "MIRROR" {
   default = ""
 }
@@ -50,9 +50,9 @@ variable "CATALOG" {
   default = ""
 }
 
-# `root` where results are written to a network volume that belongs to root.
+# `root`, to whom network volumes belong; `worker`, without rights, where none is written to.
 variable "RUN_AS" {
-  default = "worker"
+  default = "root"
 }
 
 function "tag" {
@@ -83,6 +83,8 @@ target "_common" {
 }
 
 # No weights: for a network volume or RunPod's cached models. The endpoint's environment says MODELS; without, bundled.
+# The same image fills the volume, in a pod that has it at /workspace, by this start command:
+#   bash -c "python -m builder.bake MODEL... --into /workspace/models; sleep infinity"
 target "base" {
   inherits = ["_common"]
   tags     = tag("base")
@@ -96,101 +98,32 @@ target "bundled" {
   args     = { MODEL_1 = "", MODELS = "bundled", TORCH_INDEX = "https://download.pytorch.org/whl/cpu" }
 }
 
-target "seedvr2-3b-fp16" {
+# One model and the bundled one. A target's name cannot hold a dot; the tag and the model can.
+target "one-model" {
+  name = replace(model, ".", "-")
+  matrix = {
+    model = [
+      "seedvr2-3b-fp16",
+      "seedvr2-3b-fp8",
+      "seedvr2-3b-q8",
+      "seedvr2-3b-q4",
+      "seedvr2-7b-fp16",
+      "seedvr2-7b-fp8",
+      "seedvr2-7b-q8",
+      "seedvr2-7b-q4",
+      "seedvr2-7b-sharp-fp16",
+      "seedvr2-7b-sharp-fp8",
+      "seedvr2-7b-sharp-q8",
+      "seedvr2-7b-sharp-q4",
+      "wan21-t2v-1.3b",
+      "wan21-t2v-14b-fp8",
+      "wan21-i2v-480p-fp8",
+      "wan21-i2v-720p-fp8",
+    ]
+  }
   inherits = ["_common"]
-  tags     = tag("seedvr2-3b-fp16")
-  args     = { MODEL_1 = "seedvr2-3b-fp16", MODELS = "seedvr2-3b-fp16,bundled" }
-}
-
-target "seedvr2-3b-fp8" {
-  inherits = ["_common"]
-  tags     = tag("seedvr2-3b-fp8")
-  args     = { MODEL_1 = "seedvr2-3b-fp8", MODELS = "seedvr2-3b-fp8,bundled" }
-}
-
-target "seedvr2-3b-q8" {
-  inherits = ["_common"]
-  tags     = tag("seedvr2-3b-q8")
-  args     = { MODEL_1 = "seedvr2-3b-q8", MODELS = "seedvr2-3b-q8,bundled" }
-}
-
-target "seedvr2-3b-q4" {
-  inherits = ["_common"]
-  tags     = tag("seedvr2-3b-q4")
-  args     = { MODEL_1 = "seedvr2-3b-q4", MODELS = "seedvr2-3b-q4,bundled" }
-}
-
-target "seedvr2-7b-fp16" {
-  inherits = ["_common"]
-  tags     = tag("seedvr2-7b-fp16")
-  args     = { MODEL_1 = "seedvr2-7b-fp16", MODELS = "seedvr2-7b-fp16,bundled" }
-}
-
-target "seedvr2-7b-fp8" {
-  inherits = ["_common"]
-  tags     = tag("seedvr2-7b-fp8")
-  args     = { MODEL_1 = "seedvr2-7b-fp8", MODELS = "seedvr2-7b-fp8,bundled" }
-}
-
-target "seedvr2-7b-q8" {
-  inherits = ["_common"]
-  tags     = tag("seedvr2-7b-q8")
-  args     = { MODEL_1 = "seedvr2-7b-q8", MODELS = "seedvr2-7b-q8,bundled" }
-}
-
-target "seedvr2-7b-q4" {
-  inherits = ["_common"]
-  tags     = tag("seedvr2-7b-q4")
-  args     = { MODEL_1 = "seedvr2-7b-q4", MODELS = "seedvr2-7b-q4,bundled" }
-}
-
-target "seedvr2-7b-sharp-fp16" {
-  inherits = ["_common"]
-  tags     = tag("seedvr2-7b-sharp-fp16")
-  args     = { MODEL_1 = "seedvr2-7b-sharp-fp16", MODELS = "seedvr2-7b-sharp-fp16,bundled" }
-}
-
-target "seedvr2-7b-sharp-fp8" {
-  inherits = ["_common"]
-  tags     = tag("seedvr2-7b-sharp-fp8")
-  args     = { MODEL_1 = "seedvr2-7b-sharp-fp8", MODELS = "seedvr2-7b-sharp-fp8,bundled" }
-}
-
-target "seedvr2-7b-sharp-q8" {
-  inherits = ["_common"]
-  tags     = tag("seedvr2-7b-sharp-q8")
-  args     = { MODEL_1 = "seedvr2-7b-sharp-q8", MODELS = "seedvr2-7b-sharp-q8,bundled" }
-}
-
-target "seedvr2-7b-sharp-q4" {
-  inherits = ["_common"]
-  tags     = tag("seedvr2-7b-sharp-q4")
-  args     = { MODEL_1 = "seedvr2-7b-sharp-q4", MODELS = "seedvr2-7b-sharp-q4,bundled" }
-}
-
-# A target's name cannot hold a dot; the tag and the model can.
-target "wan21-t2v-1-3b" {
-  inherits = ["_common"]
-  tags     = tag("wan21-t2v-1.3b")
-  args     = { MODEL_1 = "wan21-t2v-1.3b", MODELS = "wan21-t2v-1.3b,bundled" }
-}
-
-target "wan21-t2v-14b-fp8" {
-  inherits = ["_common"]
-  tags     = tag("wan21-t2v-14b-fp8")
-  args     = { MODEL_1 = "wan21-t2v-14b-fp8", MODELS = "wan21-t2v-14b-fp8,bundled" }
-}
-
-target "wan21-i2v-480p-fp8" {
-  inherits = ["_common"]
-  tags     = tag("wan21-i2v-480p-fp8")
-  args     = { MODEL_1 = "wan21-i2v-480p-fp8", MODELS = "wan21-i2v-480p-fp8,bundled" }
-}
-
-target "wan21-i2v-720p-fp8" {
-  inherits = ["_common"]
-  tags     = tag("wan21-i2v-720p-fp8")
-  args     = { MODEL_1 = "wan21-i2v-720p-fp8", MODELS = "wan21-i2v-720p-fp8,bundled" }
+  tags     = tag(model)
+  args     = { MODEL_1 = model, MODELS = "${model},bundled" }
 }
 
 target "realesrgan" {
