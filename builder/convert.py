@@ -15,9 +15,10 @@ from typing import Literal
 import torch
 from torch import nn
 
+from builder.bake.converting import FORM
 from builder.bake.sole import sole
 from builder.bake.weighing import digest
-from engine.entries import Model
+from engine.catalog import Model
 from engine.models.seedvr2 import dit as seedvr2
 from engine.models.wan import names as wan_names
 from engine.models.wan.dit import WanDiT
@@ -30,7 +31,6 @@ from engine.weights.reading import Reader
 from engine.weights.safetensors import DTYPES
 from engine.weights.stored import FP8, Stored
 
-FORM = "1"  # of what is written: another one where the same published files would give other bytes
 ALIGNMENT = 64
 DType = Literal["bf16", "fp16", "fp32"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -10,7 +10,6 @@ a tiny inference. Exit code 0 when nothing failed, else 1.
 """
 
 import argparse
-import hashlib
 import os
 import sys
 import time
@@ -20,14 +19,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from builder.bake.weighing import digest
+from engine.amounts import size
 from engine.catalog import Model, locate
 from engine.errors import JobError
 from engine.jobs.desk import ROOM, Desk
-from engine.jobs.fitness import Finding, Unfit, amount, examine, made, manifests
-from engine.residency import MIB
-from engine.settings import Settings
+from engine.jobs.fitness import Finding, Unfit, examine, made, manifests
+from engine.settings import Settings, complaint
 
-PIECE = 2**24
 MARKS = {True: "ok", False: "FAIL", None: "skip"}
 
 
@@ -51,7 +50,7 @@ def smoke(desk: Desk, deep: bool = False) -> Iterator[Finding]:
 def digests(model: Model, folders: Sequence[Path]) -> Iterator[Finding]:
     """Each of the model's files against the digest that the catalog knows, or else its manifest."""
     try:
-        baked = {path: str(told.get("sha256")) for _, path, told in manifests(model, folders)}
+        baked = {path: told.sha256 for _, path, told in manifests(model, folders)}
     except Unfit as error:
         yield Finding(model.name, "digest", str(error), passed=False)
         return
@@ -66,14 +65,13 @@ def digests(model: Model, folders: Sequence[Path]) -> Iterator[Finding]:
 
 def compare(path: Path, known: str) -> str:
     """The file's size and how fast it was read. Raises Unfit where its sha256 is another."""
-    digest, began = hashlib.sha256(), time.monotonic()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
-    size, seconds = path.stat().st_size, time.monotonic() - began
-    if digest.hexdigest() != known:
-        raise Unfit(f"{path} has the sha256 {digest.hexdigest()}, not {known}; bake the model again")
-    return f"{path.name}, {amount(size)} at {size / max(seconds, 1e-6) / 1e6:.0f} MB/s"
+    began = time.monotonic()
+    found = digest(path)
+    seconds = max(time.monotonic() - began, 1e-6)
+    if found != known:
+        raise Unfit(f"{path} has the sha256 {found}, not {known}; bake the model again")
+    total = path.stat().st_size
+    return f"{path.name}, {size(total)} at {size(total / seconds)}/s"
 
 
 def inference(model: Model, desk: Desk, broken: bool) -> Finding:
@@ -83,7 +81,7 @@ def inference(model: Model, desk: Desk, broken: bool) -> Finding:
         return Finding(model.name, check, "not tried after what failed", passed=None)
     device, free, needed = desk.residency.device, desk.residency.free_bytes(), desk.weight_bytes(model)
     if device.type == "cpu" and ROOM * needed > free:
-        text = f"its weights take {needed // MIB} MB here and {free // MIB} are free"
+        text = f"its weights take {size(needed)} here and {size(free)} are free"
         return Finding(model.name, check, text, passed=None)
     try:
         return made(model.name, check, partial(ran, model, desk))
@@ -111,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # not as the platform's worker, which would clear away what another one has in the scratch folder
         desk = Desk.from_settings(settings.model_copy(update={**named, "runpod_webhook_get_job": None}))
     except (ValidationError, JobError) as error:
-        print(f"FAIL settings  {error}")
+        print(f"FAIL settings  {complaint(error) if isinstance(error, ValidationError) else error}")
         return 1
     counts = dict.fromkeys(MARKS, 0)
     for finding in smoke(desk, options.deep):

@@ -7,18 +7,19 @@ from pathlib import Path
 
 from builder.bake import options as command
 from builder.bake.bake import Bake
-from builder.bake.converting import load_converter
+from builder.bake.converting import demand_converter
+from builder.bake.errors import BakeError
 from builder.bake.hub import Hub, token_of
 from builder.bake.ledger import Ledger
-from builder.bake.manifests import read
 from builder.bake.progress import display
 from builder.bake.showing import listing, plan
 from builder.bake.sources import Origin, Publishers, mirror
 from builder.bake.verifying import verify
 from builder.bake.wanted import entries, everything
-from builder.bake.wording import BakeError, number_of_files, size
+from engine.amounts import number_of_files, size
 from engine.catalog import LOCK, Catalog, File, built_in
 from engine.errors import JobError
+from engine.manifests import NotAManifest, read
 from engine.storage.patience import Patience
 
 
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = command.read(arguments)
     try:
         failures = _do(options)
-    except BakeError as error:
+    except (BakeError, NotAManifest) as error:
         failures = [str(error)]
     except KeyboardInterrupt:
         print("stopped; the same command goes on with what has come", file=sys.stderr)
@@ -47,13 +48,16 @@ def _do(options: argparse.Namespace) -> list[str]:
         return _adopt(options.adopt, catalog, ledger)
     chosen, besides = entries(catalog, options.models), entries(catalog, options.besides)
     if options.verify:
-        return verify(options.into, chosen, besides, _files(catalog), display(sys.stderr), options.jobs)
+        return verify(options.into, chosen, besides, everything(catalog), display(sys.stderr), options.jobs)
     origin = _origin(options.source)
     if options.plan:
-        print(plan(chosen, besides, options.into, origin, options.convert))
-        return []
-    converter = load_converter() if options.convert else None
-    outcome = Bake(chosen, options.into, origin, ledger, display(sys.stderr), besides, options.jobs, converter).run()
+        text, failures = plan(chosen, besides, options.into, origin, options.convert)
+        print(text)
+        return failures
+    if options.convert:
+        demand_converter()
+    shown = display(sys.stderr)
+    outcome = Bake(chosen, options.into, origin, ledger, shown, besides, options.jobs, options.convert).run()
     for manifest in outcome.manifests:
         total = size(sum(each.bytes for each in manifest.files.values()))
         print(f"{manifest.model}: {number_of_files(len(manifest.files))}, {total}, verified in {options.into}")
@@ -84,6 +88,8 @@ def _files(catalog: Catalog) -> dict[str, File]:
 
 def _adopt(paths: list[Path], catalog: Catalog, ledger: Ledger) -> list[str]:
     """Record what manifests say of files that the catalog leaves open."""
+    if not ledger.writable:
+        raise BakeError(f"the lock file {ledger.path} cannot be written; name another one by --lock")
     files, failures, count = _files(catalog), [], 0
     for path in paths:
         for key, baked in read(path).files.items():

@@ -1,24 +1,22 @@
 """One file into the folder: found there, or fetched, weighed, and only then given its name."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from builder.bake.errors import BakeError, no_room, trouble
 from builder.bake.ledger import Ledger
-from builder.bake.manifests import Baked
 from builder.bake.progress import Display
 from builder.bake.sole import sole
 from builder.bake.sources import Facts, Origin, Way
 from builder.bake.wanted import Wanted
 from builder.bake.weighing import Weighed, WrongBytes, digest
-from builder.bake.wording import BakeError, size
-from engine.catalog import File
+from engine.amounts import size
+from engine.catalog import File, Model
 from engine.errors import Cancelled, DiskFull, JobError, SourceForbidden, SourceNotFound
+from engine.manifests import Baked
 from engine.storage.hooks import Check
-
-READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +66,10 @@ class Arrivals:
         *others, last = ways = self.origin.ways(wanted, facts)
         for way in others:
             with suppress(SourceNotFound), self._naming(file, way):
-                return self._fetch(file, facts, way, check)
+                return self._fetch(wanted, facts, way, check)
         try:
             with self._naming(file, last):
-                return self._fetch(file, facts, last, check)
+                return self._fetch(wanted, facts, last, check)
         except SourceNotFound as error:
             tried = " or ".join(way.where for way in ways)
             raise BakeError(f"{file.key}: there is no {tried}; {last.when_missing}") from error
@@ -89,16 +87,19 @@ class Arrivals:
             look = f"; it is published at {file.url}" if file.url not in (None, way.where) else ""
             raise BakeError(f"{file.key}: {way.where} {error}{look}") from error
         except DiskFull as error:
-            raise BakeError(f"{file.key}: {_no_room(self.folder)}") from error
+            raise BakeError(f"{file.key}: {no_room(self.folder)}") from error
         except JobError as error:
             raise BakeError(f"{file.key}: {way.where}: {error.message}; run again to go on") from error
 
-    def _fetch(self, file: File, facts: Facts, way: Way, check: Check) -> Baked:
+    def _fetch(self, wanted: Wanted, facts: Facts, way: Way, check: Check) -> Baked:
+        file = wanted.file
         with (
             self.display.follow(file.key) as progress,
             Weighed(self.folder / file.key, facts.bytes, check, progress) as part,
         ):
             self._pour(part, facts, way, check)
+            if facts.sha256 is None:
+                part.demand_likely(_estimate(wanted))
             baked = _baked(file, part.size, part.sha256, facts)
             self._record(file, baked)
             part.finish()
@@ -143,18 +144,13 @@ def _pour_once(part: Weighed, facts: Facts, way: Way, check: Check) -> None:
         raise WrongBytes(f"has sha256 {found}, {facts.sha256} expected")
 
 
-def trouble(error: OSError, folder: Path) -> str:
-    """What an error of the disk means for a folder that files are baked into, and the way out."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _no_room(folder)
-    if error.errno in READ_ONLY:
-        return f"{folder} cannot be written to ({error.strerror}); name another folder by --into"
-    return f"the disk failed at {error.filename or folder}: {error.strerror}"
-
-
-def _no_room(folder: Path) -> str:
-    return f"no space is left at {folder}; what has come stays there, make room and run again to go on"
+def _estimate(wanted: Wanted) -> int | None:
+    """About how many bytes a network of one file has, None of any other."""
+    entry = wanted.entry
+    if not isinstance(entry, Model) or [file.key for file in entry.network] != [wanted.file.key]:
+        return None
+    return entry.bytes_of(wanted.file.role)
 
 
 def _baked(file: File, size: int, sha256: str, facts: Facts) -> Baked:
-    return Baked(file.key, size, sha256, file.source.licence, facts.revision)
+    return Baked(size, sha256, file.source.licence, facts.revision)

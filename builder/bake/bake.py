@@ -1,23 +1,29 @@
 """A whole bake: what is there already, what is to come and whether it fits, all of it at once, and the manifests."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from builder.bake.arrival import Arrivals, trouble
-from builder.bake.converting import Convert, convert, converted_key, own_files
+from builder.bake.arrival import Arrivals
+from builder.bake.converting import convert, converted_key, current, own_files, room
+from builder.bake.errors import BakeError, trouble
 from builder.bake.ledger import Ledger
-from builder.bake.manifests import Baked, Manifest, fix_times, read_all, write
 from builder.bake.progress import Display
 from builder.bake.sources import Facts, Origin
 from builder.bake.together import together
 from builder.bake.wanted import Entry, Wanted, files, held, refuse_others
-from builder.bake.wording import BakeError, number_of_files, size
+from builder.bake.weighing import digest
+from engine.amounts import number_of_files, size
+from engine.catalog import Model
+from engine.manifests import Baked, Manifest, manifest_path, read_all, write
 from engine.storage.hooks import Check
 
 R = TypeVar("R")
+TIME = 946_684_800  # 2000-01-01, the time of every baked file: the same weights make the same layer of an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,40 +45,62 @@ class Bake:
     display: Display
     besides: Sequence[Entry] = ()
     jobs: int = 4
-    converter: Convert | None = None
+    converting: bool = False
     _failures: dict[str, str] = field(default_factory=dict, init=False)
 
     def run(self) -> Outcome:
         """Everything that can be brought, whatever fails beside it. Raises BakeError where nothing can be begun."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            before = read_all(self.folder)
+            before = self._sound(read_all(self.folder, lambda broken: self.display.say(f"passed over: {broken}")))
             wanted = to_bake(self.entries, self.besides, self.folder, before)
             refuse_others(wanted, self.entries, before)
-            here = lying(wanted, self.folder, before)
-            for key in here:
-                self.display.say(f"{key}: already there, verified")
-            baked = here | self._brought({key: each for key, each in wanted.items() if key not in here})
+            here = self._unchanged(lying(wanted, self.folder, before))
+            baked = here | self._brought(wanted, [key for key in wanted if key not in here])
             made = tuple(filter(None, [self._listed(entry, baked, before) for entry in self.entries]))
-            written = [self.folder / each.path for manifest in made for each in manifest.files.values()]
-            fix_times(self.folder, [*written, *(self.folder / "manifests" / f"{each.model}.json" for each in made)])
+            fix_times(self.folder, [self.folder / key for manifest in made for key in manifest.files])
+            fix_times(self.folder, [manifest_path(self.folder, manifest.model) for manifest in made])
         except OSError as error:
             raise BakeError(trouble(error, self.folder)) from error
         return Outcome(made, tuple(self._failures.values()))
 
-    def _brought(self, wanted: Mapping[str, Wanted]) -> dict[str, Baked]:
-        facts = self._each(wanted, lambda key, check: self.origin.facts(wanted[key]))
+    def _sound(self, manifests: Mapping[str, Manifest]) -> dict[str, Manifest]:
+        """The manifests, without the converted networks of our entries that are to be made anew."""
+        listed = {
+            converted_key(entry): manifests[entry.name].files[converted_key(entry)]
+            for entry in self.entries
+            if _stands_converted(entry, self.folder, manifests)
+        }
+        lost = {converted_key(entry) for entry in self.entries} - self._unchanged(listed).keys()
+        return {
+            name: replace(manifest, files={key: each for key, each in manifest.files.items() if key not in lost})
+            for name, manifest in manifests.items()
+        }
+
+    def _unchanged(self, listed: Mapping[str, Baked]) -> dict[str, Baked]:
+        """Those whose bytes, all read again, are still what a manifest says of them."""
+
+        def same(key: str, check: Check) -> bool:
+            good = False
+            with suppress(FileNotFoundError), self.display.follow(f"{key} (checking)") as progress:
+                good = digest(self.folder / key, check, progress) == listed[key].sha256
+            self.display.say(f"{key}: already there, verified" if good else f"{key}: has changed since it was baked")
+            return good
+
+        return {key: listed[key] for key, good in together(listed, same, self.jobs).items() if good}
+
+    def _brought(self, wanted: Mapping[str, Wanted], lacking: Iterable[str]) -> dict[str, Baked]:
+        facts = self._each(lacking, lambda key, check: self.origin.facts(wanted[key]))
         self._demand_room(wanted, facts)
         arrivals = Arrivals(self.folder, self.origin, self.ledger, self.display)
         return self._each(facts, lambda key, check: arrivals.bring(wanted[key], facts[key], check))
 
     def _demand_room(self, wanted: Mapping[str, Wanted], facts: Mapping[str, Facts]) -> None:
-        needed = sum(still_to_come(self.folder / key, known.bytes) for key, known in facts.items())
-        if self.converter:
-            needed += sum(each.file.bytes or 0 for each in wanted.values() if each.file in own_files(each.entry))
+        coming = {key: known.bytes for key, known in facts.items()}
+        needed = room_needed(self.folder, coming, wanted, self.converting)
         free = shutil.disk_usage(self.folder).free
         if needed > free:
-            raise BakeError(f"needs {size(needed)}, has {size(free)} at {self.folder}; make room, or bake fewer models")
+            raise BakeError(too_small(needed, free, self.folder))
         if facts:
             self.display.say(
                 f"{number_of_files(len(facts))} to come, {size(needed)}; {size(free)} are free at {self.folder}"
@@ -98,21 +126,30 @@ class Bake:
         if not needed <= baked.keys():
             return None
         own = {file.key for file in entry.files} | {converted_key(entry)}
-        found = {key: each for key, each in old.items() if key in own and each.lies_in(self.folder)}
+        found = {key: each for key, each in old.items() if key in own and each.lies_at(self.folder / key)}
         found |= {key: baked[key] for key in needed}
-        if self.converter and (network := own_files(entry)) and all(file.key in found for file in network):
-            shared = {file.key for other in self.entries if other is not entry for file in other.files}
-            shared |= {key for name, other in before.items() if name != entry.name for key in other.files}
+        if self.converting and isinstance(entry, Model) and found.keys() >= {file.key for file in entry.network}:
             try:
-                found = convert(entry, self.folder, found, shared, self.converter, self.display)
+                found = convert(entry, self.folder, found, self.display)
             except BakeError as error:
                 self._failures[entry.name] = str(error)
+                self.display.say(f"FAILED {error}")
         if not found:
             self.display.say(f"{entry.name}: nothing to bake, it comes with the code or lies in another layer")
             return None
         manifest = Manifest(entry.name, found)
         write(self.folder, manifest)
+        self._clear(entry, manifest, before)
         return manifest
+
+    def _clear(self, entry: Entry, manifest: Manifest, before: Mapping[str, Manifest]) -> None:
+        """Remove the published network that a converted one stands for, or the converted one that no longer does."""
+        network = {file.key for file in own_files(entry)}
+        others = {file.key for other in self.entries if other is not entry for file in other.files}
+        others |= {key for name, other in before.items() if name != entry.name for key in other.files}
+        gone = network - others if converted_key(entry) in manifest.files else {converted_key(entry)}
+        for key in gone if network else ():
+            (self.folder / key).unlink(missing_ok=True)  # another bake may have done so
 
 
 def to_bake(
@@ -134,7 +171,7 @@ def lying(wanted: Mapping[str, Wanted], folder: Path, manifests: Mapping[str, Ma
         key: baked
         for key, each in wanted.items()
         if key in known
-        and (baked := known[key]).lies_in(folder)
+        and (baked := known[key]).lies_at(folder / key)
         and each.file.sha256 in (None, baked.sha256)
         and each.file.bytes in (None, baked.bytes)
     }
@@ -151,7 +188,31 @@ def still_to_come(path: Path, total: int | None) -> int:
     return max(0, (total or 0) - (part.stat().st_size if part.is_file() else 0))
 
 
+def room_needed(folder: Path, coming: Mapping[str, int | None], wanted: Mapping[str, Wanted], converting: bool) -> int:
+    """How many bytes are yet to be written, as far as they are known; `coming` says how large those are that come.
+
+    Networks are converted one after the other, and what was published is removed after each.
+    """
+    needed = sum(still_to_come(folder / key, total) for key, total in coming.items())
+    networks = {each.entry for each in wanted.values() if each.file.key in {f.key for f in own_files(each.entry)}}
+    return needed + (max(map(room, networks), default=0) if converting else 0)
+
+
+def too_small(needed: int, free: int, folder: Path) -> str:
+    """What to say where there is less room than needed."""
+    return f"needs {size(needed)}, has {size(free)} at {folder}; make room, or bake fewer models"
+
+
+def fix_times(folder: Path, paths: Iterable[Path]) -> None:
+    """Give files and the folders above them, up to `folder`, the fixed time."""
+    found = {place for path in paths for place in (path, *path.parents) if place.is_relative_to(folder)}
+    for place in sorted(found, reverse=True):
+        with suppress(PermissionError):  # a folder that we may write into and do not own, such as a volume's root
+            os.utime(place, (TIME, TIME))
+
+
 def _stands_converted(entry: Entry, folder: Path, manifests: Mapping[str, Manifest]) -> bool:
-    manifest = manifests.get(entry.name)
-    made = manifest.files.get(converted_key(entry)) if manifest else None
-    return made is not None and made.lies_in(folder)
+    """True where its network lies there as one that was converted from what the catalog has."""
+    manifest, key = manifests.get(entry.name), converted_key(entry)
+    made = manifest.files.get(key) if manifest else None
+    return made is not None and made.lies_at(folder / key) and current(made, own_files(entry))

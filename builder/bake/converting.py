@@ -1,26 +1,27 @@
 """`--convert`: one file in place of a model's network, in the form that loads fastest."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from builder.bake.manifests import Baked
+from builder.bake.errors import BakeError, trouble
 from builder.bake.progress import Display
 from builder.bake.wanted import Entry
 from builder.bake.weighing import digest
-from builder.bake.wording import BakeError, size
+from engine.amounts import size
 from engine.catalog import File, Model
+from engine.entries import BITS
 from engine.errors import JobError
+from engine.manifests import Baked
 
-Convert = Callable[..., Path]
+FORM = "1"  # of what `builder.convert` writes: another one where the same published files would give other bytes
 
 
-def load_converter() -> Convert:
-    """`builder.convert`, which alone of all here needs torch. Raises BakeError."""
+def demand_converter() -> None:
+    """Raises BakeError where `builder.convert` cannot run, which alone of all here needs torch."""
     try:
-        from builder.convert import convert
+        import builder.convert  # noqa: F401
     except ImportError as error:
         raise BakeError(f"--convert needs torch and the engine's other packages: {error}") from error
-    return convert
 
 
 def converted_key(entry: Entry) -> str:
@@ -33,30 +34,47 @@ def own_files(entry: Entry) -> tuple[File, ...]:
     return entry.network if isinstance(entry, Model) else ()
 
 
-def convert(
-    entry: Entry, folder: Path, files: Mapping[str, Baked], shared: set[str], converter: Convert, display: Display
-) -> dict[str, Baked]:
-    """A model's files with its network converted and the originals gone that nothing in `shared` needs.
+def current(made: Baked, published: Iterable[File]) -> bool:
+    """True for a network that was converted from those very files, to the form that is written now."""
+    origin = made.converted_from or {}
+    wanted = {file.key: file.sha256 or origin.get(file.key) for file in published}
+    return made.converted_form == FORM and wanted == origin
 
-    Raises BakeError; then everything is as it was.
+
+def room(entry: Entry) -> int:
+    """About how many bytes its converted network takes; 0 where weights are packed, or are in their fastest form."""
+    if not isinstance(entry, Model) or BITS.get(entry.precision, 16.0) < 16:
+        return 0
+    return 0 if entry.precision == "BF16" and len(entry.network) == 1 else 2 * entry.parameters
+
+
+def convert(entry: Model, folder: Path, files: Mapping[str, Baked], display: Display) -> dict[str, Baked]:
+    """A model's files, its network converted where there is something to gain.
+
+    The published ones stay. Raises BakeError; then all is as it was.
     """
     from builder.convert import NothingToGain
+    from builder.convert import convert as converter
     from engine.weights.load import CheckpointMismatch
 
-    paths = {file.name: folder / files[file.key].path for file in entry.files if file.key in files}
-    before = sum(files[file.key].bytes for file in own_files(entry))
+    paths = {file.name: folder / file.key for file in entry.files if file.key in files}
+    key, network = converted_key(entry), {file.key: files[file.key] for file in entry.network}
     try:
         with display.follow(f"{entry.name} (converting)") as progress:
             path = converter(entry, paths, folder, progress=progress)
+        found = Baked(
+            path.stat().st_size,
+            digest(path),
+            entry.licence,
+            converted_from={key: each.sha256 for key, each in network.items()},
+            converted_form=FORM,
+        )
     except NothingToGain as error:
         display.say(f"{entry.name}: {error}")
         return dict(files)
     except (JobError, CheckpointMismatch) as error:
         raise BakeError(f"{entry.name}: cannot be converted: {error}; its published files stay") from error
-    made = Baked(converted_key(entry), path.stat().st_size, digest(path), own_files(entry)[0].source.licence)
-    display.say(f"{made.path}: {size(made.bytes)} in place of {size(before)}")
-    for file in own_files(entry):
-        if file.key not in shared:
-            (folder / files[file.key].path).unlink(missing_ok=True)  # another bake may have done so
-    kept = {key: each for key, each in files.items() if key not in {file.key for file in own_files(entry)}}
-    return kept | {made.path: made}
+    except OSError as error:
+        raise BakeError(f"{entry.name}: cannot be converted: {trouble(error, folder)}") from error
+    display.say(f"{key}: {size(found.bytes)} in place of {size(sum(each.bytes for each in network.values()))}")
+    return {key: each for key, each in files.items() if key not in network} | {key: found}

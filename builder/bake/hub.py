@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from builder.bake.wording import BakeError
+from builder.bake.errors import BakeError
 from engine.catalog import File
 from engine.errors import JobError, SourceForbidden, SourceNotFound
 from engine.storage.hooks import unchecked

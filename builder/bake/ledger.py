@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from builder.bake.manifests import Baked, write_json
-from builder.bake.wording import BakeError
+from builder.bake.errors import BakeError
+from engine.manifests import Baked, write_json
 
 Entry = Mapping[str, Any]
 
@@ -32,9 +32,12 @@ class Ledger:
         """Everything recorded so far. Raises BakeError."""
         try:
             content: dict[str, Entry] = json.loads(self.path.read_text("utf-8"))
+            for key, entry in content.items():
+                if not (isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str)):
+                    raise TypeError(f"`{key}` has no size or no sha256")
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise BakeError(f"the lock file {self.path} cannot be read: {error}") from error
         return content
 

@@ -3,6 +3,22 @@
 import argparse
 from pathlib import Path
 
+JOBS = 4
+# What else than baking can be asked for, and what it heeds besides --lock and --catalog.
+HEEDED = {
+    "list": {"into"},
+    "plan": {"models", "into", "source", "besides", "convert"},
+    "verify": {"models", "into", "besides", "jobs"},
+    "adopt": set[str](),
+}
+SPELT = {
+    "models": "MODEL",
+    "into": "--into",
+    "source": "--from",
+    "besides": "--besides",
+    "jobs": "--jobs",
+    "convert": "--convert",
+}
 EXAMPLES = """
 MODEL is a name of the catalog, an alias, the name of a published file, a LoRA, or a family (realesrgan, seedvr2,
 wan), several of them separated by spaces or commas.
@@ -50,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--lock", type=Path, metavar="FILE", help="where first digests are recorded (the catalog's own)")
     made.add_argument("--catalog", type=Path, action="append", metavar="FILE", help="models of your own, besides ours")
-    made.add_argument("--jobs", type=number, default=4, metavar="N", help="files at a time (default 4)")
+    made.add_argument("--jobs", type=number, metavar="N", help=f"files at a time (default {JOBS})")
     made.add_argument("--convert", action="store_true", help="write each network as one file that loads fastest")
     instead = made.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="all models: size, memory, licence; downloads nothing")
@@ -64,7 +80,12 @@ def read(arguments: list[str] | None = None) -> argparse.Namespace:
     """The options, complete; leaves with exit code 2 where they are not."""
     made = parser()
     options = made.parse_args(arguments)
-    baking = not (options.list or options.plan or options.verify or options.adopt)
+    instead = next((name for name in HEEDED if getattr(options, name)), None)
+    for name, flag in SPELT.items():
+        if getattr(options, name) and name not in HEEDED.get(str(instead), SPELT):
+            made.error(f"{flag} has no effect with --{instead}")
+    baking = instead is None
+    options.jobs = options.jobs or JOBS
     if (baking or options.verify) and options.into is None:
         made.error("--into DIR is missing: the folder that the files lie in")
     if (baking or options.plan) and not options.models:

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol, TextIO
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TextIO
 
-from builder.bake.wording import duration, size
+from engine.amounts import size
 from engine.storage.hooks import Progress
 
 EVERY = 5.0  # seconds between two lines about one file
@@ -17,7 +17,7 @@ class Display(Protocol):
     def say(self, line: str) -> None:
         """One line that stays."""
 
-    def follow(self, name: str) -> "Any":
+    def follow(self, name: str) -> AbstractContextManager[Progress]:
         """A context whose value takes the progress of one file."""
 
 
@@ -83,3 +83,10 @@ def described(done: int, total: int | None, rate: float) -> str:
         parts.append(f"{size(rate)}/s")
         parts += [f"{duration((total - done) / rate)} left"] if total else []
     return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`1:05` or `2:00:09`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

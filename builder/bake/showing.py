@@ -1,23 +1,27 @@
 """What `--list` and `--plan` print: nothing is asked of anybody for it."""
 
+import errno
+import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from builder.bake.bake import lying, still_to_come, to_bake
-from builder.bake.manifests import read_all
+from builder.bake.bake import lying, room_needed, to_bake, too_small
+from builder.bake.errors import BakeError, trouble
 from builder.bake.sources import Facts, Origin
 from builder.bake.wanted import Entry, Wanted, everything
-from builder.bake.wording import BakeError, number_of_files, size, table
+from engine.amounts import number_of_files, size
 from engine.catalog import Catalog, Model
+from engine.manifests import Manifest, read_all
 
 
 def listing(catalog: Catalog, folder: Path | None) -> str:
     """Every model and LoRA, one to a line; with a folder, whether it is baked there."""
     here = () if folder is None else (f"in {folder}",)
+    manifests = read_all(folder, broken=lambda text: None) if folder else {}
     rows = [("NAME", "DOWNLOAD", "GRAPHICS MEMORY", "LICENCE", *here, "WHAT")]
     for entry in everything(catalog):
-        state = () if folder is None else (_state(entry, folder),)
+        state = () if folder is None else (_state(entry, folder, manifests),)
         total = entry.download_bytes if isinstance(entry, Model) else entry.file.bytes
         licences = ", ".join(dict.fromkeys(file.source.licence for file in entry.files))
         rows.append((entry.name, _about(entry, total), _needs(entry), licences, *state, entry.description))
@@ -26,10 +30,14 @@ def listing(catalog: Catalog, folder: Path | None) -> str:
 
 def plan(
     entries: Sequence[Entry], besides: Sequence[Entry], folder: Path | None, origin: Origin, converting: bool
-) -> str:
-    """The files that a bake would bring, with sizes, sums, licence and source. Raises BakeError."""
+) -> tuple[str, list[str]]:
+    """The files that a bake would bring, with sizes, sums, licence and source; and what it would fail of.
+
+    Raises BakeError.
+    """
+    broken: list[str] = []
+    manifests = read_all(folder, broken.append) if folder else {}
     place = folder or Path()
-    manifests = read_all(folder) if folder else {}
     wanted = to_bake(entries, besides, place, manifests)
     here = lying(wanted, place, manifests)
     rows = [("FILE", "SIZE", "SHA256", "LICENCE", "FROM")]
@@ -37,21 +45,25 @@ def plan(
         source = "already there" if key in here else _source(each, origin)
         digest = each.file.sha256 or "recorded on the first download"
         rows.append((key, size(each.file.bytes), digest, each.file.source.licence, source))
-    coming = [each for key, each in wanted.items() if key not in here]
-    return "\n".join((table(rows), *_sums(coming, folder, converting)))
-
-
-def _sums(coming: Sequence[Wanted], folder: Path | None, converting: bool) -> Iterable[str]:
-    known = sum(each.file.bytes or 0 for each in coming)
-    unknown = sum(each.file.bytes is None for each in coming)
+    coming = {key: each.file.bytes for key, each in wanted.items() if key not in here}
+    known, unknown = sum(filter(None, coming.values())), list(coming.values()).count(None)
     more = f", and {unknown} of unknown size" if unknown else ""
-    yield f"{number_of_files(len(coming))} to download: {size(known)}{more}"
-    if folder is not None:
-        needed = sum(still_to_come(folder / each.file.key, each.file.bytes) for each in coming)
-        nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-        yield f"disk: {size(needed)} needed, {size(shutil.disk_usage(nearest).free)} free at {folder}"
-    if converting:
-        yield "converting needs as much again as the networks have, until the published files are removed"
+    lines = [*broken, table(rows), f"{number_of_files(len(coming))} to download: {size(known)}{more}"]
+    if folder is None:
+        return "\n".join(lines), []
+    needed, free = room_needed(folder, coming, wanted, converting), _free(folder)
+    lines.append(f"disk: {size(needed)} needed{', to convert as well' * converting}, {size(free)} free at {folder}")
+    return "\n".join(lines), [too_small(needed, free, folder)] if needed > free else []
+
+
+def _free(folder: Path) -> int:
+    """The bytes that are free where a folder is or can be made. Raises BakeError where it cannot."""
+    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise BakeError(trouble(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest)), folder))
+    if not os.access(nearest, os.W_OK):
+        raise BakeError(trouble(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), folder))
+    return shutil.disk_usage(nearest).free
 
 
 def _source(wanted: Wanted, origin: Origin) -> str:
@@ -64,8 +76,7 @@ def _source(wanted: Wanted, origin: Origin) -> str:
         return f"NOWHERE: {str(error).removeprefix(file.key + ': ')}"
 
 
-def _state(entry: Entry, folder: Path) -> str:
-    manifests = read_all(folder)
+def _state(entry: Entry, folder: Path, manifests: Mapping[str, Manifest]) -> str:
     wanted = to_bake([entry], (), folder, manifests)
     if not wanted and entry.name not in manifests:
         return "comes with the code"
@@ -83,3 +94,12 @@ def _about(entry: Entry, total: int | None) -> str:
 def _needs(entry: Entry) -> str:
     needs = entry.needs if isinstance(entry, Model) else None
     return f"{needs.least:,} to {needs.whole:,} MB" if needs else "-"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equally many cells, in columns; the last column is not padded."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    return "\n".join(
+        "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1])).rstrip()
+        for row in rows
+    )

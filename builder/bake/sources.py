@@ -9,23 +9,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
+from pydantic import ValidationError
 
+from builder.bake.errors import BakeError
 from builder.bake.hub import Hub
 from builder.bake.wanted import Wanted
-from builder.bake.wording import BakeError
 from engine.catalog import File, Model, locate
+from engine.settings import Settings, complaint
 from engine.storage import http
-from engine.storage.buckets import bucket_object
+from engine.storage.buckets import bucket_object, is_bucket
 from engine.storage.dialling import certificate_authorities
 from engine.storage.hooks import PIECE, Check
 from engine.storage.part import Part
 from engine.storage.patience import Patience
 from engine.version import VERSION
 
-SCHEMES = ("http", "https", "s3", "gs")
+BUCKETS = ("s3", "gs")
+SCHEMES = ("http", "https", *BUCKETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,9 @@ class Publishers:
 
     def _hugging_face(self, file: File, commit: str) -> Way:
         def pour(part: Part, check: Check) -> None:
-            url = self.hub.url(file, commit)
-            http.Download(_session(), url, part, check, self.hub.credentials).run(self.patience)
+            session = _session()
+            session.auth = lambda request: request  # else a ~/.netrc would take the place of the token
+            http.Download(session, self.hub.url(file, commit), part, check, self.hub.credentials).run(self.patience)
 
         page = self.hub.page(file)
         return Way(
@@ -145,7 +149,13 @@ class FolderMirror:
 
 def mirror(address: str, patience: Patience) -> Origin:
     """The mirror that `--from` names. Raises BakeError."""
-    if address.partition("://")[0].lower() in SCHEMES and "://" in address:
+    scheme, mark, rest = address.partition("://")
+    if mark and scheme.lower() in SCHEMES:
+        bucket = scheme.lower() in BUCKETS
+        if not (is_bucket(rest.partition("/")[0]) if bucket else urlsplit(address).hostname):
+            raise BakeError(f"--from {_shown(address)} names no {'bucket' if bucket else 'host'}")
+        if bucket:
+            _settings()  # what is wrong with its credentials is told once, and before anything begins
         return Mirror(address, patience)
     if not Path(address).is_dir():
         raise BakeError(f"--from {address}: there is no such folder; an address begins with {'://, '.join(SCHEMES)}://")
@@ -180,18 +190,24 @@ def _shown(url: str) -> str:
 
 
 def _s3(url: str, part: Part, check: Check, patience: Patience) -> None:
-    from engine.settings import Settings
     from engine.storage import s3
 
-    s3.Download(s3.Access.from_settings(Settings.from_env()), bucket_object(url), part, check).run(patience)
+    s3.Download(s3.Access.from_settings(_settings()), bucket_object(url), part, check).run(patience)
 
 
 def _gcs(url: str, part: Part, check: Check, patience: Patience) -> None:
-    from engine.settings import Settings
     from engine.storage import gcs
 
-    key = Settings.from_env().gcs_credentials_json
+    key = _settings().gcs_credentials_json
     gcs.Download(key.get_secret_value() if key else None, bucket_object(url), part, check).run(patience)
+
+
+def _settings() -> Settings:
+    """The worker's, for the credentials among them. Raises BakeError."""
+    try:
+        return Settings.from_env()
+    except ValidationError as error:
+        raise BakeError(f"a setting is wrong: {complaint(error)}") from error
 
 
 def _copy(path: Path, part: Part) -> None:

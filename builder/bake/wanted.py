@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from builder.bake.manifests import Baked, Manifest
-from builder.bake.wording import BakeError
+from builder.bake.errors import BakeError
 from engine.catalog import FAMILIES, Catalog, File, Lora, Model, locate
 from engine.errors import UnknownModel
+from engine.manifests import Baked, Manifest
 
 Entry = Model | Lora
 
@@ -71,7 +71,7 @@ def refuse_others(wanted: Mapping[str, Wanted], entries: Iterable[Entry], manife
             if key in wanted and wanted[key].file.sha256 not in (None, there.sha256):
                 raise BakeError(
                     f"`{name}`, baked here before, has another file at {key}: sha256 {there.sha256}, and "
-                    f"`{wanted[key].entry.name}` needs {wanted[key].file.sha256}; bake them into two folders"
+                    f"`{wanted[key].entry.name}` needs {wanted[key].file.sha256}; bake `{name}` with it"
                 )
 
 

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import Self
 
-from builder.bake.wording import BakeError
+from builder.bake.errors import BakeError
+from builder.bake.likely import unlikely
 from engine.storage.disk import naming_a_full_disk
 from engine.storage.hooks import PIECE, Check, Progress, unchecked, unseen
 from engine.storage.part import Part
@@ -40,9 +41,13 @@ class Weighed(Part):
         super().__enter__()
         if self._wanted is not None and self.size > self._wanted:
             self.restart()
-        for piece in self.written():
-            self._check()
-            self._sum.update(piece)
+        try:
+            for piece in self.written():
+                self._check()
+                self._sum.update(piece)
+        except BaseException:  # `with` closes only what was entered
+            self._file.close()
+            raise
         return self
 
     @property
@@ -73,6 +78,13 @@ class Weighed(Part):
         """Raises WrongBytes where that is not the size that the file must have."""
         if size is not None and self._wanted not in (None, size):
             raise WrongBytes(f"has {size:,} bytes, {self._wanted:,} expected")
+
+    def demand_likely(self, estimate: int | None) -> None:
+        """For what nobody tells a digest of: raises WrongBytes, and forgets what there is, where it is no weights."""
+        self._file.flush()
+        if objection := unlikely(self._making, self.name, estimate):
+            self.restart()
+            raise WrongBytes(f"{objection}, and there is no sha256 to hold it to")
 
     def _refuse_impostor(self, piece: bytes) -> None:
         head = piece[:256].lstrip().lower()

@@ -4,18 +4,18 @@ They are ours instead of the SDK's, which give up a good worker over a large ima
 What is read of a weight file is its beginning; `builder.smoke` goes on from here with digests and a tiny inference.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from engine.amounts import number_of_files, size
 from engine.catalog import File, Model, locate
 from engine.errors import JobError
 from engine.jobs.desk import Desk
 from engine.jobs.scratch import scratch_dir
+from engine.manifests import Baked, NotAManifest, manifest_path, read
 from engine.media.outputs import encoder_name
 from engine.residency import MIB, free_host_bytes
 
@@ -89,7 +89,7 @@ def device(wanted: str) -> str:
 
     given = any(path.exists() for path in GPU_FILES) and torch.version.cuda is not None
     if wanted == "cpu" or (wanted == "auto" and not given and not torch.cuda.is_available()):
-        return f"cpu, {torch.get_num_threads()} threads, {free_host_bytes() // MIB} MB free"
+        return f"cpu, {torch.get_num_threads()} threads, {size(free_host_bytes())} free"
     build = f"torch {torch.__version__} (for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPUs'})"
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
@@ -102,7 +102,7 @@ def device(wanted: str) -> str:
     if not runs_on(capability, built):
         raise Unfit(f"{name} has compute capability {_dotted(capability)}; {build} has kernels for {', '.join(built)}")
     free, total = torch.cuda.mem_get_info()
-    return f"{name}, capability {_dotted(capability)}, {free // MIB} of {total // MIB} MB free, {build}"
+    return f"{name}, capability {_dotted(capability)}, {size(free)} of {size(total)} free, {build}"
 
 
 def runs_on(capability: tuple[int, int], built: Sequence[str]) -> bool:
@@ -126,10 +126,10 @@ def scratch(root: Path | None) -> str:
         place = folder.parent
     if free < SCRATCH_BYTES:
         raise Unfit(
-            f"{place} has {free // MIB} MB left and even a small job takes {SCRATCH_BYTES // MIB}: give the endpoint a "
+            f"{place} has {size(free)} left and even a small job takes {size(SCRATCH_BYTES)}: give the endpoint a "
             "larger container disk, or name another folder in SCRATCH_DIR"
         )
-    return f"{place}, {free // MIB} MB free"
+    return f"{place}, {size(free)} free"
 
 
 def named(name: str, desk: Desk) -> str:
@@ -145,14 +145,12 @@ def files(model: Model, folders: Sequence[Path]) -> str:
         others = locate(sizeless, folders).paths
         told = "; ".join(_lack(file, others.get(file.name)) for file in missing)
         here = len(located.paths)
-        raise Unfit(
-            f"{told}; {here} of its {here + len(missing)} files are here; looked in {', '.join(map(str, folders))}"
-        )
+        places = ", ".join(map(str, folders))
+        raise Unfit(f"{told}; {here} of its {number_of_files(here + len(missing))} are here; looked in {places}")
     paths = located.paths.values()
     agreed = _agreed(model, set(paths), folders)
-    count = "1 file" if len(paths) == 1 else f"{len(paths)} files"
-    size = amount(sum(path.stat().st_size for path in paths))
-    return f"{count}, {size}" + (f", {agreed} as baked" if agreed else "")
+    told = f"{number_of_files(len(paths))}, {size(sum(path.stat().st_size for path in paths))}"
+    return told + (f", {agreed} as baked" if agreed else "")
 
 
 def networks(model: Model, desk: Desk) -> str:
@@ -161,22 +159,17 @@ def networks(model: Model, desk: Desk) -> str:
     return "every tensor has its place"
 
 
-def amount(size: int) -> str:
-    """Bytes for a person."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-def manifests(model: Model, folders: Sequence[Path]) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+def manifests(model: Model, folders: Sequence[Path]) -> Iterator[tuple[str, Path, Baked]]:
     """The files that manifests of the model list: key, place and what is said of each. Raises Unfit."""
     for folder in folders:
-        path = folder / "manifests" / f"{model.name}.json"
+        path = manifest_path(folder, model.name)
         if not path.is_file():
             continue
         try:
-            for key, entry in json.loads(path.read_text("utf-8"))["files"].items():
-                yield key, folder / entry["path"], entry
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Unfit(f"{path} is not a manifest of baked files; bake the model again") from error
+            listed = read(path).files
+        except NotAManifest as error:
+            raise Unfit(str(error)) from error
+        yield from ((key, folder / key, baked) for key, baked in listed.items())
 
 
 def _agreed(model: Model, paths: Collection[Path], folders: Sequence[Path]) -> int:
@@ -186,9 +179,10 @@ def _agreed(model: Model, paths: Collection[Path], folders: Sequence[Path]) -> i
     for key, path, told in manifests(model, folders):
         if path not in paths:  # an earlier folder has it
             continue
-        if (size := path.stat().st_size) != told.get("bytes"):
-            raise Unfit(f"{path} has {size:,} bytes and its manifest says {told.get('bytes')}; bake the model again")
-        if known.get(key) not in (None, told.get("sha256")):
+        if (there := path.stat().st_size) != told.bytes:
+            raise Unfit(f"{path} has {there:,} bytes and its manifest says {told.bytes:,}; bake the model again")
+        published = {key: told.sha256} | dict(told.converted_from or {})
+        if any(known.get(name) not in (None, digest) for name, digest in published.items()):
             raise Unfit(f"{path} was baked with another digest than the catalog's; bake the model again")
         agreed += 1
     return agreed

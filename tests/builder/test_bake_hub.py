@@ -117,7 +117,7 @@ def test_what_a_branch_held_is_recorded(branch: Bake, hub: HubServer, into: Path
     ran = branch("extra", "--into", into)
     assert (ran.code, json.loads(lock.read_text())) == (0, {"extra.safetensors": ENTRY})
     listed = json.loads((into / "manifests" / "extra.json").read_text())["files"]["extra.safetensors"]
-    assert listed == {"path": "extra.safetensors", "licence": "MIT", **ENTRY}
+    assert listed == {"licence": "MIT", **ENTRY}
 
 
 def test_a_branch_that_moved_is_read_at_the_recorded_commit(

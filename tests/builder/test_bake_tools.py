@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.bake.progress import Lines, described, display
-from builder.bake.wording import duration, size
+from builder.bake.progress import Lines, described, display, duration
+from engine.amounts import size
 from tests.builder.baking import Bake, runner
 from tests.builder.mirror import COMMIT, FILES, REPO, catalog, sha256
 from tests.storage.servers import Server
@@ -95,10 +95,13 @@ def test_a_folder_without_manifests_cannot_be_verified(bake: Bake, tmp_path: Pat
     assert bake("--verify", "--into", tmp_path).errors == [f"nothing is baked in {tmp_path}: it has no manifests"]
 
 
-def test_a_broken_manifest_is_told(bake: Bake, into: Path) -> None:
-    (into / "manifests").mkdir(parents=True)
+def test_verify_tells_a_broken_manifest_and_reads_what_the_others_list(bake: Bake, web: Server, into: Path) -> None:
+    bake("alpha", "extra", "--into", into, "--from", web.url(""))
     (into / "manifests" / "alpha.json").write_text("{}")
-    assert " is not a manifest of baked files: 'model'; bake" in bake("alpha", "--into", into).errors[0]
+    ran = bake("--verify", "--into", into)
+    told = f"{into}/manifests/alpha.json is not a manifest of baked files: 'model' is missing; bake that model again"
+    assert (ran.code, ran.errors) == (1, [told])
+    assert "extra.safetensors: 300 kB, sha256 " in ran.err
 
 
 def test_a_family_is_all_of_its_published_models(bake: Bake) -> None:
@@ -136,10 +139,11 @@ def test_a_terminal_gets_bars() -> None:
 
 
 def test_sizes_and_times_read_as_people_say_them() -> None:
-    assert [size(n) for n in (None, 12, 1500, 3_391_544_696, 10**18)] == [
+    assert [size(n) for n in (None, 12, 1500, 999_700, 3_391_544_696, 10**18)] == [
         "?",
         "12 bytes",
         "1.5 kB",
+        "1 MB",
         "3.39 GB",
         "1,000,000 TB",
     ]

@@ -202,7 +202,7 @@ def test_another_file_at_the_same_place_is_refused(
     ran = runner(capsys, described, tmp_path / "lock.json")("beta", "--into", into, "--from", web.url(""))
     assert ran.errors == [
         f"`alpha`, baked here before, has another file at {SHARED}: sha256 {sha256(FILES[SHARED])}, and `beta` needs "
-        f"{'0' * 64}; bake them into two folders"
+        f"{'0' * 64}; bake `alpha` with it"
     ]
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import hf_hub_download
 
-from builder.bake.manifests import Baked, read_all
 from builder.smoke import main as smoke
 from builder.tiny.layouts import CATALOG, VAE, make
 from engine.jobs.desk import ROOM, Desk
+from engine.manifests import Baked, manifest_path, read
 from engine.residency import MIB
 from engine.settings import Settings
 from tests.builder.mirror import COMMIT, REPO, HubServer, publish
@@ -87,7 +87,7 @@ def process(module: str, *arguments: str, **env: str) -> "subprocess.CompletedPr
 
 def manifest(baked: Path, model: str) -> Mapping[str, Baked]:
     """What the bake says it left of a model, by the files' keys."""
-    return read_all(baked)[model].files
+    return read(manifest_path(baked, model)).files
 
 
 def offering(published: Path, models: Path, names: str = BOTH) -> dict[str, str]:

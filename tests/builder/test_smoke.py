@@ -58,7 +58,7 @@ def test_the_command_checks_what_the_worker_offers() -> None:
 def test_a_whole_model_passes(worker: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--deep"]) == 0
     told = capsys.readouterr().out
-    assert f"ok   {MODEL}  digest  {VAE}, 3.1 MB at " in told
+    assert f"ok   {MODEL}  digest  {VAE}, 3.14 MB at " in told
     assert f"ok   {MODEL}  inference  loaded in " in told
 
 
@@ -105,7 +105,7 @@ def test_files_that_only_the_manifest_knows_are_held_against_it(models: Path) ->
     text = (models / CATALOG).read_text()
     file = desk(models).model(None).files[0]
     (models / CATALOG).write_text(text.replace(f'sha256 = "{file.sha256}"', 'sha256 = "record"'))
-    entry = {"path": FILE, "bytes": (models / FILE).stat().st_size, "sha256": file.sha256}
+    entry = {"bytes": (models / FILE).stat().st_size, "sha256": file.sha256, "licence": "MIT"}
     (models / "manifests").mkdir()
     (models / "manifests" / f"{MODEL}.json").write_text(json.dumps({"model": MODEL, "files": {FILE: entry}}))
     assert digest_of(desk(models), FILE).startswith(f"{FILE}, ")

@@ -112,7 +112,7 @@ def test_the_first_folder_wins_and_each_file_is_looked_for_by_itself(models: Pat
 
 def manifest(models: Path, **changes: Any) -> None:
     """One as `bake` leaves it, of the network alone."""
-    entry = {"path": FILE, "bytes": (models / FILE).stat().st_size, "sha256": "0" * 64, **changes}
+    entry = {"bytes": (models / FILE).stat().st_size, "sha256": "0" * 64, "licence": "MIT", **changes}
     (models / "manifests").mkdir()
     (models / "manifests" / f"{MODEL}.json").write_text(json.dumps({"model": MODEL, "files": {FILE: entry}}))
 
@@ -195,7 +195,7 @@ def test_a_scratch_folder_has_to_be_writable_and_to_hold_a_small_job(
     assert not fitness.made("scratch folder", "writable", lambda: scratch(tmp_path / "file" / "below")).passed
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(100 * MIB))
-    with pytest.raises(Unfit, match="has 100 MB left and even a small job takes 256"):
+    with pytest.raises(Unfit, match="has 105 MB left and even a small job takes 268 MB"):
         scratch(tmp_path)
 
 
