@@ -1,12 +1,15 @@
 """The engine slot without a platform: no report comes late, no job starts beside another."""
 
 import asyncio
+import gc
 import io
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,20 @@ def test_an_operator_may_have_the_sdk_s_own_checks_back(monkeypatch: pytest.Monk
     assert os.environ["RUNPOD_SKIP_AUTO_SYSTEM_CHECKS"] == "false"
 
 
+def test_what_the_sdk_has_no_use_for_is_imported_when_it_is_used() -> None:
+    script = """
+import sys, handler
+handler.import_runpod()
+assert "paramiko.transport" not in sys.modules
+from runpod.cli.utils import ssh_cmd
+assert "paramiko.transport" not in sys.modules
+client = ssh_cmd.paramiko.SSHClient
+assert client is sys.modules["paramiko"].SSHClient is ssh_cmd.paramiko.SSHClient
+import paramiko.transport
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
@@ -130,6 +147,15 @@ def test_every_wrong_setting_is_told_in_one_line() -> None:
     )
 
 
+@pytest.fixture
+def _unfrozen() -> Iterator[None]:
+    """What a worker's start keeps from being collected is given back to the tests after this one."""
+    yield
+    assert gc.isenabled()
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("_unfrozen")
 def test_all_that_failed_is_told_to_the_sdk_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     unfit = Worker(ON_PLATFORM.model_copy(update={"models": ("bundeld",), "scratch_dir": tmp_path / "file" / "below"}))
@@ -138,6 +164,7 @@ def test_all_that_failed_is_told_to_the_sdk_in_one_sentence(tmp_path: Path) -> N
         unfit.fit()
 
 
+@pytest.mark.usefixtures("_unfrozen")
 def test_a_wrong_catalog_is_told_to_the_sdk(tmp_path: Path) -> None:
     unfit = Worker(ON_PLATFORM.model_copy(update={"catalog": (tmp_path / "none.toml",)}))
     unfit._prepare()
