@@ -13,7 +13,10 @@ from tests.storage.servers import Handler, Seen, Server, file
 REPO = "maker/models"
 COMMIT = "c0ffee" + "0" * 34
 SIZE = 300_000
-FILES = {key: random.Random(key).randbytes(SIZE) for key in ("a.pth", "b.pth", "deep/both.pth", "extra.safetensors")}
+FILES = {  # which begin as a pickle does
+    key: b"\x80" + random.Random(key).randbytes(SIZE - 1)
+    for key in ("a.pth", "b.pth", "deep/both.pth", "extra.safetensors")
+}
 MODELS = {"alpha": ("a.pth", "deep/both.pth"), "beta": ("b.pth", "deep/both.pth")}
 HERE = ""  # of a source: files without an address, which only a mirror has
 

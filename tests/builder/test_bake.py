@@ -21,10 +21,7 @@ def test_a_model_arrives_whole_and_is_listed(bake: Bake, web: Server, into: Path
     assert (ran.code, ran.errors, there(into)) == (0, [], of(*ALPHA))
     assert json.loads((into / "manifests" / "alpha.json").read_text()) == {
         "model": "alpha",
-        "files": {
-            key: {"bytes": len(FILES[key]), "sha256": sha256(FILES[key]), "licence": "MIT"}
-            for key in ALPHA
-        },
+        "files": {key: {"bytes": len(FILES[key]), "sha256": sha256(FILES[key]), "licence": "MIT"} for key in ALPHA},
     }
 
 

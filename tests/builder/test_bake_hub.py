@@ -68,6 +68,18 @@ def test_the_token_opens_the_hub_and_goes_nowhere_else(
     assert "hf_secret" not in ran.out + ran.err + "".join(p.read_text() for p in into.rglob("*.json"))
 
 
+def test_a_netrc_does_not_take_the_place_of_the_token(
+    fixed: Bake, hub: HubServer, into: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("default login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.token = "hf_secret"
+    ran = fixed("alpha", "--into", into)
+    assert (ran.code, there(into)) == (0, of("a.pth", "deep/both.pth"))
+    assert [seen.headers.get("authorization") for seen in asked(hub, "/cdn/")] == [None, None]
+
+
 @pytest.mark.parametrize("given", [None, "hf_wrong"])
 @pytest.mark.parametrize("bake", ["fixed", "branch"])
 def test_a_missing_or_wrong_token_says_what_to_do(

@@ -1,25 +1,26 @@
 """Bakes in processes of their own: killed in the middle, two at once."""
 
+import json
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 from tests.builder.baking import Bake, halting, of, there
-from tests.builder.mirror import FILES, SIZE, asked
+from tests.builder.mirror import FILES, HERE, SIZE, asked, catalog, sha256
 from tests.storage.servers import Handler, Seen, Server, file
 
 A, SHARED = FILES["a.pth"], "deep/both.pth"
 
 
-def started(*arguments: str | Path, catalog: Path, lock: Path) -> subprocess.Popen[str]:
+def started(*arguments: str | Path, described: Path, lock: Path) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
         "builder.bake",
         *map(str, arguments),
         "--catalog",
-        str(catalog),
+        str(described),
         "--lock",
         str(lock),
     ]
@@ -31,7 +32,7 @@ def test_a_killed_bake_is_gone_on_with(bake: Bake, web: Server, into: Path, tmp_
     web.faults.append(
         ("GET /a.pth", halting(A, SIZE // 2, into / "a.pth.part", lambda: (process.kill(), killed.set())))
     )
-    process = started("alpha", "--into", into, "--from", web.url(""), catalog=tmp_path / "catalog.toml", lock=lock)
+    process = started("alpha", "--into", into, "--from", web.url(""), described=tmp_path / "catalog.toml", lock=lock)
     assert killed.wait(60)
     process.communicate()
     left = (into / "a.pth.part").read_bytes()
@@ -43,7 +44,8 @@ def test_a_killed_bake_is_gone_on_with(bake: Bake, web: Server, into: Path, tmp_
 def test_two_bakes_at_once_fetch_each_file_once(
     web: Server, into: Path, tmp_path: Path, lock: Path, bake: Bake
 ) -> None:
-    """The server lets the first go on only when the second has said that it waits."""
+    """The server lets the first go on only when the second has said that it waits; nobody knows the digest before."""
+    catalog(tmp_path / "catalog.toml", HERE, a={"bytes": None, "sha256": "record"})
     asked_first, waits = threading.Event(), threading.Event()
 
     def slow(handler: Handler, seen: Seen) -> None:
@@ -54,9 +56,9 @@ def test_two_bakes_at_once_fetch_each_file_once(
     web.script("/a.pth", slow)
     command = ("alpha", "--into", into, "--from", web.url(""))
     said = []
-    with started(*command, catalog=tmp_path / "catalog.toml", lock=lock) as first:
+    with started(*command, described=tmp_path / "catalog.toml", lock=lock) as first:
         assert asked_first.wait(60)
-        with started(*command, catalog=tmp_path / "catalog.toml", lock=lock) as second:
+        with started(*command, described=tmp_path / "catalog.toml", lock=lock) as second:
             assert second.stderr and second.stdout
             for line in second.stderr:
                 said.append(line)
@@ -67,12 +69,13 @@ def test_two_bakes_at_once_fetch_each_file_once(
     assert "a.pth: already there, verified\n" in said
     assert [len(asked(web, f"GET /{key}")) for key in ("a.pth", SHARED)] == [1, 1]
     assert there(into) == of("a.pth", SHARED)
+    assert json.loads(lock.read_text()) == {"a.pth": {"bytes": SIZE, "sha256": sha256(A)}}
     assert bake("--verify", "--into", into).code == 0
 
 
 def test_two_models_at_once_in_one_folder(web: Server, into: Path, tmp_path: Path, lock: Path, bake: Bake) -> None:
     both = [
-        started(name, "--into", into, "--from", web.url(""), catalog=tmp_path / "catalog.toml", lock=lock)
+        started(name, "--into", into, "--from", web.url(""), described=tmp_path / "catalog.toml", lock=lock)
         for name in ("alpha", "beta")
     ]
     assert [(process.communicate()[1], process.returncode)[1] for process in both] == [0, 0]

@@ -178,6 +178,48 @@ def test_a_mirror_that_is_not_there_is_told(bake: Bake, tmp_path: Path, into: Pa
     assert ran.errors == [f"--from {tmp_path}/none: there is no such folder; an address begins with " + SCHEMES]
 
 
+@pytest.mark.parametrize(
+    ("address", "lack"), [("s3://", "bucket"), ("gs:///models", "bucket"), ("http://", "host"), ("https:///a", "host")]
+)
+def test_a_mirror_without_a_host_is_told(bake: Bake, into: Path, address: str, lack: str) -> None:
+    ran = bake("alpha", "--into", into, "--from", address)
+    assert (ran.errors, into.exists()) == ([f"--from {address} names no {lack}"], False)
+
+
+def test_a_wrong_setting_is_told_before_a_bucket_is_asked(
+    bake: Bake, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAX_PIXELS", "many")
+    ran = bake("alpha", "--into", into, "--from", "s3://weights/models")
+    assert [error.startswith("a setting is wrong: MAX_PIXELS: ") for error in ran.errors] == [True]
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["[]", '{"a.pth": 5}', '{"a.pth": {"bytes": "5", "sha256": "0"}}', "{"])
+def test_a_lock_that_is_none_is_told(bake: Bake, into: Path, lock: Path, content: str) -> None:
+    lock.write_text(content)
+    ran = bake("alpha", "--into", into)
+    assert [error.startswith(f"the lock file {lock} cannot be read: ") for error in ran.errors] == [True]
+
+
+def test_adopting_into_a_lock_that_cannot_be_written_is_told(
+    bake: Bake, capsys: pytest.CaptureFixture[str], tmp_path: Path, web: Server, into: Path
+) -> None:
+    bake("alpha", "--into", into, "--from", web.url(""))
+    nowhere = tmp_path / "none" / "lock.json"
+    described = catalog(tmp_path / "open.toml", HERE, a={"sha256": "record"})
+    ran = runner(capsys, described, nowhere)("--adopt", into / "manifests" / "alpha.json")
+    assert ran.errors == [f"the lock file {nowhere} cannot be written; name another one by --lock"]
+
+
+def test_a_plan_tells_what_a_bake_would_fail_of(bake: Bake, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ran = bake("--plan", "alpha", "--into", tmp_path / "file" / "below")
+    assert ran.errors == [f"the disk failed at {tmp_path}/file: Not a directory"]
+    ran = bake("--plan", "alpha", "--into", "/proc/models")
+    assert (ran.code, "2 files to download" in ran.out or "cannot be written to" in ran.errors[0]) == (1, True)
+
+
 SCHEMES = "http://, https://, s3://, gs://"
 
 
@@ -236,7 +278,19 @@ def test_a_model_without_files_is_a_mistake_of_its_catalog(
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("alpha",), ("--into", "x"), ("alpha", "--into", "x", "--jobs", "0"), ("--list", "--plan")]
+    "arguments",
+    [
+        (),
+        ("alpha",),
+        ("--into", "x"),
+        ("alpha", "--into", "x", "--jobs", "0"),
+        ("--list", "--plan"),
+        ("--list", "alpha"),
+        ("--plan", "alpha", "--jobs", "2"),
+        ("--verify", "--into", "x", "--from", "y"),
+        ("--verify", "--into", "x", "--convert"),
+        ("--adopt", "manifest.json", "--into", "x"),
+    ],
 )
 def test_a_wrong_command_line_is_exit_code_2(bake: Bake, arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as left:
