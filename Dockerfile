@@ -160,6 +160,66 @@ COPY catalogs ./catalogs
 COPY builder ./builder
 COPY engine ./engine
 ARG CATALOG
+ENV CATALOG=${CATALOG} \
+    CONVERT=1
+
+FROM convert AS model-1-convert
+ARG MODEL_1
+COPY --from=model-1 /models /models
+RUN sh builder/fetch.sh "${MODEL_1}"
+
+FROM convert AS model-2-convert
+ARG MODEL_1
+ARG MODEL_2
+COPY --from=model-2 /models /models
+RUN sh builder/fetch.sh "${MODEL_2}" ${MODEL_1}
+
+FROM convert AS model-3-convert
+ARG MODEL_1
+ARG MODEL_2
+ARG MODEL_3
+COPY --from=model-3 /models /models
+RUN sh builder/fetch.sh "${MODEL_3}" ${MODEL_1} ${MODEL_2}
+
+FROM convert AS model-4-convert
+ARG MODEL_1
+ARG MODEL_2
+ARG MODEL_3
+ARG MODEL_4
+COPY --from=model-4 /models /models
+RUN sh builder/fetch.sh "${MODEL_4}" ${MODEL_1} ${MODEL_2} ${MODEL_3}
+
+FROM convert AS model-5-convert
+ARG MODEL_1
+ARG MODEL_2
+ARG MODEL_3
+ARG MODEL_4
+ARG MODEL_5
+COPY --from=model-5 /models /models
+RUN sh builder/fetch.sh "${MODEL_5}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4}
+
+FROM convert AS model-6-convert
+ARG MODEL_1
+ARG MODEL_2
+ARG MODEL_3
+ARG MODEL_4
+ARG MODEL_5
+ARG MODEL_6
+COPY --from=model-6 /models /models
+RUN sh builder/fetch.sh "${MODEL_6}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4} ${MODEL_5}
+
+FROM convert AS model-7-convert
+ARG MODEL_1
+ARG MODEL_2
+ARG MODEL_3
+ARG MODEL_4
+ARG MODEL_5
+ARG MODEL_6
+ARG MODEL_7
+COPY --from=model-7 /models /models
+RUN sh builder/fetch.sh "${MODEL_7}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4} ${MODEL_5} ${MODEL_6}
+
+FROM convert AS model-8-convert
 ARG MODEL_1
 ARG MODEL_2
 ARG MODEL_3
@@ -168,38 +228,6 @@ ARG MODEL_5
 ARG MODEL_6
 ARG MODEL_7
 ARG MODEL_8
-ENV CATALOG=${CATALOG} \
-    CONVERT=1
-
-FROM convert AS model-1-convert
-COPY --from=model-1 /models /models
-RUN sh builder/fetch.sh "${MODEL_1}"
-
-FROM convert AS model-2-convert
-COPY --from=model-2 /models /models
-RUN sh builder/fetch.sh "${MODEL_2}" ${MODEL_1}
-
-FROM convert AS model-3-convert
-COPY --from=model-3 /models /models
-RUN sh builder/fetch.sh "${MODEL_3}" ${MODEL_1} ${MODEL_2}
-
-FROM convert AS model-4-convert
-COPY --from=model-4 /models /models
-RUN sh builder/fetch.sh "${MODEL_4}" ${MODEL_1} ${MODEL_2} ${MODEL_3}
-
-FROM convert AS model-5-convert
-COPY --from=model-5 /models /models
-RUN sh builder/fetch.sh "${MODEL_5}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4}
-
-FROM convert AS model-6-convert
-COPY --from=model-6 /models /models
-RUN sh builder/fetch.sh "${MODEL_6}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4} ${MODEL_5}
-
-FROM convert AS model-7-convert
-COPY --from=model-7 /models /models
-RUN sh builder/fetch.sh "${MODEL_7}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4} ${MODEL_5} ${MODEL_6}
-
-FROM convert AS model-8-convert
 COPY --from=model-8 /models /models
 RUN sh builder/fetch.sh "${MODEL_8}" ${MODEL_1} ${MODEL_2} ${MODEL_3} ${MODEL_4} ${MODEL_5} ${MODEL_6} ${MODEL_7}
 
