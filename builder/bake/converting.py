@@ -75,6 +75,8 @@ def convert(entry: Model, folder: Path, files: Mapping[str, Baked], display: Dis
     except (JobError, CheckpointMismatch) as error:
         raise BakeError(f"{entry.name}: cannot be converted: {error}; its published files stay") from error
     except OSError as error:
-        raise BakeError(f"{entry.name}: cannot be converted: {trouble(error, folder)}") from error
+        raise BakeError(
+            f"{entry.name}: cannot be converted: {trouble(error, folder)}; its published files stay"
+        ) from error
     display.say(f"{key}: {size(found.bytes)} in place of {size(sum(each.bytes for each in network.values()))}")
     return {key: each for key, each in files.items() if key not in network} | {key: found}

@@ -96,6 +96,15 @@ def test_a_wrong_environment_is_a_line_and_not_a_traceback(
     assert capsys.readouterr().out.startswith("FAIL settings  the setting CATALOG is wrong")
 
 
+def test_a_wrong_setting_is_one_line(
+    worker: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MAX_PIXELS", "many")
+    assert main([]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("FAIL settings  MAX_PIXELS: ") and "many" not in line
+
+
 def test_a_model_too_large_for_the_processor_s_memory_is_not_run(models: Path) -> None:
     (finding,) = [each for each in smoke(desk(models, ram_budget_mb=100)) if each.check == "inference"]
     assert finding.passed is None and finding.text.endswith(" are free")

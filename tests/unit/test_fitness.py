@@ -127,6 +127,12 @@ def test_what_the_manifest_tells_is_held_against_the_file(models: Path) -> None:
     assert "and its manifest says 5; bake the model again" in failures(own)[0]
 
 
+def test_a_network_converted_from_other_files_than_the_catalog_s_is_told(models: Path) -> None:
+    own = desk(models)
+    manifest(models, sha256=own.model(None).files[0].sha256, converted_from={FILE: "0" * 64})
+    assert "was baked with another digest than the catalog's; bake the model again" in failures(own)[0]
+
+
 def test_a_manifest_that_is_none_is_told(models: Path) -> None:
     (models / "manifests").mkdir()
     (models / "manifests" / f"{MODEL}.json").write_text("[]")
