@@ -5,7 +5,7 @@
 #   docker build -t worker:0.1.0 .         the same as RunPod makes of this repository, which gives no arguments:
 #                                          SeedVR2 3B in fp8 and the bundled model, for a GPU
 #
-# BASE_IMAGE    any Debian or Ubuntu, such as nvidia/cuda:13.0.1-base-ubuntu24.04; Python 3.11 or 3.12 is installed where
+# BASE_IMAGE    any Debian or Ubuntu, such as nvidia/cuda:13.0.1-base-ubuntu24.04; Python 3.11 or 3.12 is installed if
 #               it lacks one. Pin it by digest in a release (`docker buildx imagetools inspect IMAGE` prints it).
 # TORCH_INDEX   whose wheels: they carry CUDA's libraries, the host its driver. Of torch 2.13, cu130 runs on sm_75 to
 #               sm_120 and needs a driver of 580 or newer; cu126 on sm_50 to sm_90, for hosts with older ones (no
@@ -19,9 +19,9 @@
 # CATALOG       files of catalogs/ that add models of your own, such as `catalogs/mine.toml`; colons between.
 # CONVERT       `-convert` bakes one file per model, in the form that loads fastest.
 # RUN_AS        `root`, because RunPod's network volumes belong to root: as anybody else a worker could not deliver to
-#               one (`"destination": {"volume": ...}`), nor a pod of this image fill one. What keeps a container from its
-#               host is the platform's matter either way. `worker`, without rights, hardens an image that only reads
-#               its volume: a flaw in a decoder then reaches neither the code nor the weights there.
+#               one (`"destination": {"volume": ...}`), nor a pod fill one. What keeps a container from its host is the
+#               platform's matter either way. `worker`, without rights, hardens an image that only reads its volume: a
+#               flaw in a decoder then reaches neither the code nor the weights there.
 #
 # Secrets, which no layer keeps: HF_TOKEN for what is published with a gate (`--secret id=HF_TOKEN`); MIRROR_ENV, a file
 # of `NAME=value` lines, for a private mirror's credentials (`--secret id=MIRROR_ENV,src=mirror.env`). Each value is

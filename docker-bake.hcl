@@ -34,8 +34,7 @@ variable "TORCH_INDEX" {
   default = "https://download.pytorch.org/whl/cu130"
 }
 
-# https://, s3:// or gs:// in place of the publishers. A private one's credentials: MIRROR_ENV, lines of NAME=value, each
-# value as it stands.
+# https://, s3:// or gs:// in place of the publishers. A private one's credentials: MIRROR_ENV, lines of NAME=value.
 variable "MIRROR" {
   default = ""
 }

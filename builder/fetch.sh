@@ -1,7 +1,7 @@
 #!/bin/sh
 # Bakes one slot of the image into /models: fetch.sh "MODEL..." [EARLIER...]
 # It leaves out the files that the slots before it bring, downloads nothing that is there already, and does nothing for
-# an empty slot. The bake reads the secret HF_TOKEN itself; MIRROR_ENV holds lines of NAME=value, each value as it stands.
+# an empty slot. The bake reads the secret HF_TOKEN itself; MIRROR_ENV holds lines of NAME=value, taken as they stand.
 set -eu
 models=$1
 shift
@@ -16,7 +16,7 @@ refuse() {
 host=${MIRROR:-}
 host=${host#*://}
 case ${host%%/*} in
-*@*) refuse "MIRROR stays in the image's history, and a password with it: give a line MIRROR=... in the secret MIRROR_ENV" ;;
+*@*) refuse "MIRROR stays in the image's history, and its password too: give MIRROR=... in the secret MIRROR_ENV" ;;
 esac
 if test -f /run/secrets/MIRROR_ENV; then
     while IFS= read -r line || test -n "$line"; do
@@ -30,4 +30,5 @@ if test -f /run/secrets/MIRROR_ENV; then
     done </run/secrets/MIRROR_ENV
 fi
 # shellcheck disable=SC2086  # a slot may name several models
-exec python -m builder.bake $models ${1:+--besides "$@"} --into /models ${MIRROR:+--from "$MIRROR"} ${CONVERT:+--convert}
+exec python -m builder.bake $models ${1:+--besides "$@"} --into /models \
+    ${MIRROR:+--from "$MIRROR"} ${CONVERT:+--convert}
