@@ -93,8 +93,8 @@ def test_an_idle_worker_leaves_at_once_and_its_queue_is_untouched(bench: Bench) 
     until(lambda: bench.takes() > polls)
     worker.send_signal(signal.SIGTERM)
     began = time.monotonic()
-    assert worker.wait(5) == 0
-    assert time.monotonic() - began < 2
+    assert worker.wait(60) == 0
+    assert time.monotonic() - began < 4  # a poll that nobody breaks off takes five
     job = bench.submit(action="info")
     assert bench.platform.status(job)["status"] == "IN_QUEUE"
 
