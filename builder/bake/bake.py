@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,8 +58,7 @@ class Bake:
             here = self._unchanged(lying(wanted, self.folder, before))
             baked = here | self._brought(wanted, [key for key in wanted if key not in here])
             made = tuple(filter(None, [self._listed(entry, baked, before) for entry in self.entries]))
-            fix_times(self.folder, [self.folder / key for manifest in made for key in manifest.files])
-            fix_times(self.folder, [manifest_path(self.folder, manifest.model) for manifest in made])
+            fix_times(self.folder, self._touched(made))
         except OSError as error:
             raise BakeError(trouble(error, self.folder)) from error
         return Outcome(made, tuple(self._failures.values()))
@@ -141,6 +140,14 @@ class Bake:
         write(self.folder, manifest)
         self._clear(entry, manifest, before)
         return manifest
+
+    def _touched(self, made: Iterable[Manifest]) -> Iterator[Path]:
+        """The files of those manifests, they themselves, and folders that a conversion may have left empty."""
+        for manifest in made:
+            yield manifest_path(self.folder, manifest.model)
+            yield from (self.folder / key for key in manifest.files)
+        keys = {key for entry in self.entries for key in (converted_key(entry), *(file.key for file in entry.files))}
+        yield from (folder for key in keys if (folder := (self.folder / key).parent).is_dir())
 
     def _clear(self, entry: Entry, manifest: Manifest, before: Mapping[str, Manifest]) -> None:
         """Remove the published network that a converted one stands for, or the converted one that no longer does."""

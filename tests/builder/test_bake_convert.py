@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from builder.bake.bake import room_needed
+from builder.bake.bake import TIME, room_needed
 from builder.bake.converting import room
 from builder.bake.wanted import files
 from builder.tiny.layouts import make
@@ -82,6 +82,7 @@ def test_what_loads_fastest_already_stays(bake: Bake, mirror: Path, into: Path) 
     assert f"{FP8}: its weights are packed, and stay so when they are loaded" in ran.err.splitlines()
     assert "tiny_seedvr2_ema_3b_fp8_e4m3fn.safetensors" in {path.name for path in into.iterdir()}
     assert not list(into.glob("converted/*.safetensors"))
+    assert {path.stat().st_mtime for path in (into, *into.rglob("*"))} == {TIME}
 
 
 def test_what_was_fetched_before_is_converted_without_a_source(bake: Bake, mirror: Path, into: Path) -> None:
