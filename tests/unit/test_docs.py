@@ -89,6 +89,7 @@ def test_settings_codes_and_arguments_that_are_named_exist() -> None:
         *ROOT.glob("builder/**/*.py"),
         *ROOT.glob("Docker*"),
         *ROOT.glob("*.hcl"),
+        *ROOT.glob(".github/workflows/*.yml"),
     ]:
         known.update(NAME.findall(path.read_text("utf-8")))
     named = {
