@@ -88,6 +88,8 @@ def read(arguments: list[str] | None = None) -> argparse.Namespace:
     options.jobs = options.jobs or JOBS
     if (baking or options.verify) and options.into is None:
         made.error("--into DIR is missing: the folder that the files lie in")
+    if options.plan and options.convert and options.into is None:
+        made.error("--convert has no effect with --plan but for the room that DIR has: add --into DIR")
     if (baking or options.plan) and not options.models:
         made.error("name at least one MODEL; --list shows them all")
     return options

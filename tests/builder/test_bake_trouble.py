@@ -287,6 +287,7 @@ def test_a_model_without_files_is_a_mistake_of_its_catalog(
         ("--list", "--plan"),
         ("--list", "alpha"),
         ("--plan", "alpha", "--jobs", "2"),
+        ("--plan", "alpha", "--convert"),
         ("--verify", "--into", "x", "--from", "y"),
         ("--verify", "--into", "x", "--convert"),
         ("--adopt", "manifest.json", "--into", "x"),
