@@ -101,9 +101,7 @@ def test_settings_codes_and_arguments_that_are_named_exist() -> None:
 def test_the_table_of_gpus_tells_the_catalogs_numbers() -> None:
     stated = {name: row[2:4] for row in rows(TEXTS["docs/models.md"]) for name in CODE.findall(row[0])}
     told = {
-        CODE.findall(row[0])[0]: row[1:3]
-        for row in rows(TEXTS["docs/gpus.md"])
-        if row[0].startswith(("`seed", "`wan"))
+        CODE.findall(row[0])[0]: row[1:3] for row in rows(TEXTS["docs/gpus.md"]) if row[0].startswith(("`seed", "`wan"))
     }
     assert len(told) > 5
     assert told == {name: stated[name] for name in told}
