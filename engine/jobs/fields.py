@@ -127,7 +127,7 @@ def _advice(key: str, known: Mapping[str, str], elsewhere: Elsewhere) -> str:
         return f"did you mean {listed(f'`{n}`' for n in near)}?"
     canonical = dict.fromkeys(known.values())
     few = len(canonical) <= FEW
-    return f"known are {listed((f'`{n}`' for n in canonical), 'and')}" if few else "the README lists the known ones"
+    return f"known are {listed((f'`{n}`' for n in canonical), 'and')}" if few else "docs/fields.md lists the known ones"
 
 
 def nearest(name: str, among: Iterable[str], most: int = 1) -> list[str]:

@@ -1,4 +1,4 @@
-"""What video is made from a prompt: the README's section Generate.
+"""What video is made from a prompt: docs/fields.md's section Generate.
 
 One declaration per field is the only source of its name, its aliases, its default, its bounds and its description.
 A default of None means "not given"; `x-default` says what is done then.

@@ -1,4 +1,4 @@
-"""The fields that say what is written and where to: the README's sections Output and Run."""
+"""The fields that say what is written and where to: docs/fields.md's sections Output and Run."""
 
 import re
 from collections.abc import Iterator

@@ -118,5 +118,5 @@ def _elsewhere(key: str, action: str) -> str | None:
 
 
 def sections() -> Iterator[type[Fields]]:
-    """The groups of fields, in the order of the README."""
+    """The groups of fields, in the order of docs/fields.md."""
     yield from (SourceFields, UpscaleFields, GenerateFields, OutputFields)

@@ -1,4 +1,4 @@
-"""What a job says about its source: the README's section Source.
+"""What a job says about its source: docs/fields.md's section Source.
 
 One declaration per field is the only source of its name, its aliases, its default, its bounds and its description.
 A default of None means "not given"; `x-default` says what is done then.

@@ -1,4 +1,4 @@
-"""How a source is restored and enlarged: the README's section Upscale.
+"""How a source is restored and enlarged: docs/fields.md's section Upscale.
 
 One declaration per field is the only source of its name, its aliases, its default, its bounds and its description.
 A default of None means "not given"; `x-default` says what is done then.

@@ -1,4 +1,4 @@
-"""How a field's rule and a wrong value are put into words: for problems, and for the README's tables.
+"""How a field's rule and a wrong value are put into words: for problems, and for the tables of docs/fields.md.
 
 The rule comes from the field's own annotation and bounds, so that no sentence can disagree with what is checked.
 """
