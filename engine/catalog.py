@@ -140,7 +140,7 @@ class Catalog:
         shown = "".join(c if c.isprintable() else "?" for c in name[:LONGEST_SHOWN])
         if "wan" in (key := _key(name)) and (kin := [what for mark, what in BEYOND.items() if mark in key]):
             return f"`{shown}` is a model of {kin[0]}, which this engine does not run"
-        known = {_key(model.name): model.name for model in self.models}
+        known = {_key(each): each for model in self.models for each in (*model.aliases, model.name)}
         near = get_close_matches(_key(name[:200]), known, n=3, cutoff=0.5)
         nearest = f"; the nearest are {', '.join(f'`{known[n]}`' for n in near)}" if near else ""
         return f"no model is called `{shown}`{nearest}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.bake.__main__ import main
+from builder.bake.command import main
 from tests.builder.mirror import FILES
 from tests.storage.servers import Handler, Responder, Seen
 

@@ -121,6 +121,13 @@ def test_plain_https_needs_no_mirror(
 
 
 def test_the_command_works_without_torch(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['torch'] = None; import builder.bake.__main__ as m; sys.exit(m.main(['--list']))"
+    code = "import sys; sys.modules['torch'] = None; import builder.bake.command as m; sys.exit(m.main(['--list']))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
     assert (ran.returncode, "seedvr2" in ran.stdout) == (0, True)
+
+
+def test_a_package_that_is_missing_is_told_with_the_remedy() -> None:
+    code = "import sys, runpy; sys.modules['requests'] = None; runpy.run_module('builder.bake', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "the package requests is not installed: pip install -r builder/requirements-bake.txt\n"
