@@ -9,29 +9,20 @@ CUDA is taken off before a plan is chosen, and the weights. SeedVR2 enlarges eac
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
-from typing import Literal
 
-import torch
-
-from engine import catalog
+from builder import needs
+from builder.needs import CONTEXT, seedvr2_footprint
+from engine.catalog import Model, built_in
 from engine.frames import RGB24, Raster
-from engine.models.seedvr2.config import DIT_3B, DIT_7B
-from engine.models.seedvr2.vae import VideoVAE
-from engine.models.seedvr2.vae_config import VAE
 from engine.pipelines.plans import choose
-from engine.pipelines.seedvr2.memory import Footprint
 from engine.pipelines.seedvr2.options import SeedVR2Options
 from engine.pipelines.seedvr2.plan import Plan, begin, ladder
-from engine.pipelines.wan import memory as wan_memory
 from engine.pipelines.wan import plan as wan_plan
-from engine.pipelines.wan.estimate import model_sizes
-from engine.pipelines.wan.options import WanOptions
 
 Size = tuple[int, int]  # width, height
 
-CONTEXT = int(0.6 * 2**30)
-DTYPE, CUDA = torch.bfloat16, torch.device("cuda")
 CARDS = (8, 16, 24, 48, 80, 141)  # 10^9 bytes
 TARGETS = {"1080p": (1920, 1080), "4K": (3840, 2160)}
 MODELS = {
@@ -54,33 +45,19 @@ WAN_MODELS = {  # of image-to-video the 720P's files are of the same sizes
 }
 
 
-@cache
-def autoencoder_bytes() -> int:
-    """Once prepared, which takes more than its file."""
-    with torch.device("meta"):
-        vae = VideoVAE(VAE).to(DTYPE)
-        vae.prepare()
-    return sum(tensor.nbytes for tensor in [*vae.parameters(), *vae.buffers()])
+def known(name: str) -> Model:
+    model = built_in().find(name)
+    assert model is not None
+    return model
 
 
 def planned(name: str, size: Size, card: int) -> Plan | None:
     """What a worker would begin with, or None when nothing fits."""
-    model = catalog.built_in().find(name)
-    assert model is not None and model.files[0].bytes is not None
-    weights = model.files[0].bytes
     width, height = size
-    options = SeedVR2Options(free_bytes=card * 10**9 - CONTEXT - weights - autoencoder_bytes())
-    footprint = Footprint.of(
-        DIT_3B if model.architecture == "3b" else DIT_7B,
-        VAE,
-        Raster(width // 2, height // 2, RGB24),
-        Raster(width, height, RGB24),
-        options,
-        dtype=DTYPE,
-        device=CUDA,
-        dit_weights=weights,
-        vae_weights=autoencoder_bytes(),
-    )
+    free, options = card * 10**9 - CONTEXT, SeedVR2Options(free_bytes=0)
+    source, target = Raster(width // 2, height // 2, RGB24), Raster(width, height, RGB24)
+    weights, footprint = seedvr2_footprint(known(name), source, target, options)
+    options = replace(options, free_bytes=free - weights)
     plan = begin(ladder(footprint, options), options)
     return plan if plan.bytes <= options.free_bytes else None
 
@@ -94,35 +71,15 @@ def cell(plan: Plan | None) -> str:
 
 def wan_planned(name: str, size: Size, card: int) -> wan_plan.Plan | None:
     """What a worker would begin with, or None when nothing fits."""
-    sizes, task = wan_sizes(name)
-    width, height = size
-    free = card * 10**9 - CONTEXT
-    options = WanOptions(
-        task=task,
-        prompt="",
-        frames=81,
-        width=width,
-        height=height,
-        steps=50,
-        guidance=5.0,
-        shift=5.0,
-        solver="unipc",
-        seed=0,
-        free_bytes=free,
-    )
-    plans = wan_plan.ladder(wan_memory.Footprint.of(sizes, options, width * height, DTYPE, CUDA))
+    plans, free = wan_plans(name, size), card * 10**9 - CONTEXT
     plan = plans[choose(plans, free)]
     return plan if plan.bytes <= free else None
 
 
 @cache
-def wan_sizes(name: str) -> tuple[wan_memory.Sizes, Literal["t2v", "i2v"]]:
-    """Of the published files, and what the model makes videos of."""
-    model = catalog.built_in().find(name)
-    assert model is not None
-    sizes = {file.role: model.bytes_of(file.role) for file in model.files}
-    published = {role: size for role, size in sizes.items() if size is not None}
-    return model_sizes({}, model.architecture, DTYPE, published), "i2v" if "i2v" in model.tasks else "t2v"
+def wan_plans(name: str, size: Size) -> Sequence[wan_plan.Plan]:
+    """For any card, from the fastest on."""
+    return needs.wan(known(name), size)
 
 
 def wan_cell(plan: wan_plan.Plan | None) -> str:

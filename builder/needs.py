@@ -69,25 +69,33 @@ def needs(model: Model) -> Needs:
 
 def seedvr2(model: Model) -> tuple[int, Sequence[Planned]]:
     """Bytes of the weights, and the plans from the roomiest on."""
-    weights = FAMILIES["seedvr2"].weight_bytes(Setup(model, {}, CUDA, HALF))
     options = SeedVR2Options(free_bytes=0)
-    footprint = seedvr2_memory.Footprint.of(
-        DIT_3B if model.architecture == "3b" else DIT_7B,
-        VAE,
-        SMALL,
-        LARGE,
-        options,
-        dtype=HALF,
-        device=CUDA,
-        dit_weights=weights - autoencoder_bytes(HALF),
-        vae_weights=autoencoder_bytes(HALF),
-    )
+    weights, footprint = seedvr2_footprint(model, SMALL, LARGE, options)
     return weights, [plan for plan in seedvr2_plan.ladder(footprint, options) if plan.batch > 1]
 
 
-def wan(model: Model) -> Sequence[Planned]:
-    """Plans from the fastest on, weights included."""
-    width, height = (1280, 720) if (model.architecture or "").endswith("720p") else (832, 480)
+def seedvr2_footprint(
+    model: Model, source: Raster, target: Raster, options: SeedVR2Options
+) -> tuple[int, seedvr2_memory.Footprint]:
+    """Bytes of the weights, and what a job takes beside them."""
+    weights, vae_weights = FAMILIES["seedvr2"].weight_bytes(Setup(model, {}, CUDA, HALF)), autoencoder_bytes(HALF)
+    footprint = seedvr2_memory.Footprint.of(
+        DIT_3B if model.architecture == "3b" else DIT_7B,
+        VAE,
+        source,
+        target,
+        options,
+        dtype=HALF,
+        device=CUDA,
+        dit_weights=weights - vae_weights,
+        vae_weights=vae_weights,
+    )
+    return weights, footprint
+
+
+def wan(model: Model, size: tuple[int, int] | None = None) -> Sequence[wan_plan.Plan]:
+    """Plans from the fastest on, weights included. size: width and height, the model's own where none is given."""
+    width, height = size or ((1280, 720) if (model.architecture or "").endswith("720p") else (832, 480))
     options = WanOptions(
         task="i2v" if "i2v" in model.tasks else "t2v",
         prompt="",
@@ -101,9 +109,13 @@ def wan(model: Model) -> Sequence[Planned]:
         seed=0,
         free_bytes=0,
     )
-    published = {file.role: size for file in model.files if (size := model.bytes_of(file.role)) is not None}
-    sizes = model_sizes({}, model.architecture, HALF, published)
-    return wan_plan.ladder(wan_memory.Footprint.of(sizes, options, width * height, HALF, CUDA))
+    return wan_plan.ladder(wan_memory.Footprint.of(wan_sizes(model), options, width * height, HALF, CUDA))
+
+
+def wan_sizes(model: Model) -> wan_memory.Sizes:
+    """Of the networks, as they are published."""
+    published = {file.role: told for file in model.files if (told := model.bytes_of(file.role)) is not None}
+    return model_sizes({}, model.architecture, HALF, published)
 
 
 def esrgan(model: Model) -> tuple[int, Sequence[Planned]]:

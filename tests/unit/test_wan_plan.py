@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from benchmarks.plans import CARDS, WAN_MODELS, WAN_TARGETS, wan_planned, wan_sizes
+from benchmarks.plans import CARDS, WAN_MODELS, WAN_TARGETS, known, wan_planned
+from builder.needs import wan_sizes
 from engine.pipelines.plans import choose
 from engine.pipelines.wan.memory import PHASES, Footprint
 from engine.pipelines.wan.options import WanOptions
@@ -18,8 +19,8 @@ FOURTEEN = [name for label, name in WAN_MODELS.items() if "14B" in label]
 
 
 def plans(name: str = "wan21-i2v-480p-fp8", device: torch.device = CUDA, **changes: object) -> list[Plan]:
-    sizes, task = wan_sizes(name)
-    asked = {"task": task, "width": 832, "height": 480, "guidance": 5.0, **changes}
+    model = known(name)
+    asked = {"task": "i2v" if "i2v" in model.tasks else "t2v", "width": 832, "height": 480, "guidance": 5.0, **changes}
     options = WanOptions(
         prompt="",
         frames=81,
@@ -30,7 +31,7 @@ def plans(name: str = "wan21-i2v-480p-fp8", device: torch.device = CUDA, **chang
         free_bytes=0,
         **asked,  # type: ignore[arg-type]
     )
-    return ladder(Footprint.of(sizes, options, options.width * options.height, torch.bfloat16, device))
+    return ladder(Footprint.of(wan_sizes(model), options, options.width * options.height, torch.bfloat16, device))
 
 
 @pytest.mark.parametrize("name", WAN_MODELS.values(), ids=[*WAN_MODELS])
