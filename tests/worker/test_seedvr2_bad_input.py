@@ -277,8 +277,13 @@ def test_small_thin_and_short_clips_are_served(
 # ---- Memory -----------------------------------------------------------------------------------------------------
 
 
-def test_little_memory_gives_the_thriftiest_plan_and_says_so(tmp_path: Path, checkpoints: Path) -> None:
-    with offering(tmp_path, checkpoints, ram_budget_mb=1) as worker:
+def test_little_memory_gives_the_thriftiest_plan_and_says_so(
+    tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "engine.residency.free_host_bytes", lambda: 2**20
+    )  # RAM_BUDGET_MB would refuse the model itself
+    with offering(tmp_path, checkpoints) as worker:
         given = {"source": clip(worker, frames=2), "output_dims": [272, 32], "batch_size": 5}
         expected = worker.upscale(**given, dry_run=True)
         reply = worker.upscale(**given)

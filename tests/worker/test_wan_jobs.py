@@ -281,7 +281,9 @@ def test_every_layout_makes_the_same_video_as_closely_as_its_numbers_are_kept(sh
     difference = apart(made, original)
     print(f"{layout}: {difference:.2f} codes")
     if kind in ("original", "diffusers"):
-        assert difference == 0
+        # The same numbers; where they lie in the file, and so in memory, decides how a product is summed: a pixel in
+        # thousands is rounded to the next code.
+        assert difference < 1e-3
     else:  # a code for the autoencoder's bfloat16, and half the range of codes by the step
         assert 0 < difference < 1 + 128 * STEPS[kind]
 
@@ -393,7 +395,7 @@ def test_info_warm_and_offload_know_the_family(shop: Inside) -> None:
 
 
 def test_little_memory_makes_tiles_as_the_estimate_says(tmp_path: Path, checkpoints: Path) -> None:
-    with offering(tmp_path, checkpoints, (T2V,), ram_budget_mb=1) as worker:
+    with offering(tmp_path, checkpoints, (T2V,), ram_budget_mb=5) as worker:
         given = {"size": "272*16", "frames": 5, "steps": 1}
         expected, reply = generate(worker, **given, dry_run=True), generate(worker, **given)
     assert (reply["output"]["width"], reply["output"]["frames"]) == (272, 5)
