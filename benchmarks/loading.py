@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from builder.convert import convert
 from builder.tiny.k_quants import quantize
-from engine.entries import File, Model, Source
+from engine.catalog import File, Model, Source
 from engine.models.seedvr2 import names
 from engine.models.seedvr2.config import DIT_3B
 from engine.models.seedvr2.dit import build

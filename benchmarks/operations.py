@@ -6,7 +6,6 @@ In tera-operations (10^12); a multiplication and an addition are two. Divided by
 are the least that it takes; which part of its peak a card reaches in these networks the `*_gpu` benchmarks tell.
 """
 
-import argparse
 from collections.abc import Sequence
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks.card import counted
-from benchmarks.plans import TARGETS, WAN_TARGETS, row
+from benchmarks.plans import TARGETS, WAN_TARGETS, row, show
 from benchmarks.seedvr2 import full_size
 from benchmarks.wan.full_size import dit_operations, vae_operations
 from engine.models.esrgan.rrdb import X2PLUS, X4PLUS, X4PLUS_ANIME_6B, RRDBNet
@@ -85,20 +84,6 @@ def tera(operations: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{float(f'{value:.3g}'):,.0f}"
 
 
-@torch.inference_mode()
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.operations",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    families = {"esrgan": esrgan, "seedvr2": seedvr2, "wan": wan}
-    parser.add_argument("family", nargs="?", choices=families, help="whose table (default: all)")
-    asked = parser.parse_args().family
-    for i, family in enumerate([asked] if asked else families):
-        print("\n" * bool(i), end="")
-        families[family]()
-
-
 if __name__ == "__main__":
-    main()
+    with torch.inference_mode():
+        show("benchmarks.operations", __doc__, {"esrgan": esrgan, "seedvr2": seedvr2, "wan": wan})

@@ -120,12 +120,12 @@ def wan() -> None:
     )
 
 
-def main() -> None:
+def show(name: str, description: str | None, families: Mapping[str, Callable[[], None]]) -> None:
+    """The command of that name: the table of the family that its argument names, or all."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.plans", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python -m {name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    families = {"seedvr2": seedvr2, "wan": wan}
-    parser.add_argument("family", nargs="?", choices=families, help="whose table (default: both)")
+    parser.add_argument("family", nargs="?", choices=families, help="whose table (default: all)")
     asked = parser.parse_args().family
     for i, family in enumerate([asked] if asked else families):
         print("\n" * bool(i), end="")
@@ -133,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    show("benchmarks.plans", __doc__, {"seedvr2": seedvr2, "wan": wan})

@@ -152,7 +152,7 @@ def mirror(address: str, patience: Patience) -> Origin:
     scheme, mark, rest = address.partition("://")
     if mark and scheme.lower() in SCHEMES:
         bucket = scheme.lower() in BUCKETS
-        if not (is_bucket(rest.partition("/")[0]) if bucket else urlsplit(address).hostname):
+        if not (is_bucket(rest.partition("/")[0]) if bucket else _host(address)):
             raise BakeError(f"--from {_shown(address)} names no {'bucket' if bucket else 'host'}")
         if bucket:
             _settings()  # what is wrong with its credentials is told once, and before anything begins
@@ -160,6 +160,13 @@ def mirror(address: str, patience: Patience) -> Origin:
     if not Path(address).is_dir():
         raise BakeError(f"--from {address}: there is no such folder; an address begins with {'://, '.join(SCHEMES)}://")
     return FolderMirror(Path(address))
+
+
+def _host(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # of brackets that enclose no address
+        return None
 
 
 def _stated(file: File) -> Facts:

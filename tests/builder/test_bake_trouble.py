@@ -179,7 +179,14 @@ def test_a_mirror_that_is_not_there_is_told(bake: Bake, tmp_path: Path, into: Pa
 
 
 @pytest.mark.parametrize(
-    ("address", "lack"), [("s3://", "bucket"), ("gs:///models", "bucket"), ("http://", "host"), ("https:///a", "host")]
+    ("address", "lack"),
+    [
+        ("s3://", "bucket"),
+        ("gs:///models", "bucket"),
+        ("http://", "host"),
+        ("http://[", "host"),
+        ("https:///a", "host"),
+    ],
 )
 def test_a_mirror_without_a_host_is_told(bake: Bake, into: Path, address: str, lack: str) -> None:
     ran = bake("alpha", "--into", into, "--from", address)
