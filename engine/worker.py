@@ -15,6 +15,8 @@ import math
 import multiprocessing
 import os
 import signal
+import socket
+import stat
 import sys
 import threading
 import time
@@ -22,6 +24,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 MAX_REPLY_BYTES = 1_000_000
 POST_SECONDS = 30
+POLL_SECONDS = 1  # that a platform may take to end a poll that nobody waits for
 Reply = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,8 @@ class Worker:
         self._start: Future[None] | None = None  # of the engine, on the platform
         self._checked = threading.Event()
         self._unfit: list[str] = []
+        self._polling = False
+        self._poll_ends = math.inf  # s of the monotonic clock
         self._leaving = False
         self._exit_code = 0
 
@@ -167,7 +173,9 @@ class Worker:
             signal.signal(signal.SIGINT, self._on_signal)
             self._await_start()
             self._poll, self._loop = asyncio.current_task(), asyncio.get_running_loop()
-        return 0 if self._leaving and not jobs_held() else 1
+        held = jobs_held()
+        self._polling = not (held or self._leaving)  # for the SDK looks at both before it asks
+        return 0 if self._leaving and not held else 1
 
     def _await_start(self) -> None:
         """Wait until the weights are in; signals are heeded meanwhile, and the heartbeat is a process of its own."""
@@ -194,16 +202,22 @@ class Worker:
             self._loop.call_soon_threadsafe(self._hang_up)
 
     def _hang_up(self) -> None:
-        """In the loop, once no job runs: break off the poll, so that the platform keeps what is queued, and leave.
+        """In the loop, once no job runs: end the poll, so that the platform keeps what is queued, and leave.
 
-        The SDK itself would wait for the poll's end, and drop a job that came with it.
+        The SDK itself would wait for the poll's end, and drop a job that came with it. Here the platform sees that
+        nobody asks any more, while a job that it has sent before that still arrives and is run. A poll that does not
+        end in time is broken off.
         """
         assert self._loop is not None and self._poll is not None
-        if jobs_held():
+        idle, now = not jobs_held(), time.monotonic()
+        if idle and self._polling and self._poll_ends == math.inf:
+            half_close()
+            self._poll_ends = now + POLL_SECONDS
+        if idle and (not self._polling or now > self._poll_ends):
+            self._poll.add_done_callback(lambda poll: self._exit(self._exit_code))
+            self._poll.cancel()
+        else:
             self._loop.call_later(0.02, self._hang_up)
-            return
-        self._poll.add_done_callback(lambda poll: self._exit(self._exit_code))
-        self._poll.cancel()
 
     def _exit(self, code: int) -> NoReturn:
         """End this process and the heartbeat, which would outlive it and report the worker alive."""
@@ -221,6 +235,17 @@ def jobs_held() -> int:
     from runpod.serverless.modules.worker_state import JobsProgress
 
     return int(JobsProgress().get_job_count())
+
+
+def half_close() -> None:
+    """End the sending half of this process's TCP connections: of the polls alone, while no job runs."""
+    with suppress(OSError):  # a system without this folder
+        for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+            with suppress(OSError):  # closed by now, or a socket that listens
+                if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                    with socket.socket(fileno=os.dup(descriptor)) as connection:
+                        if connection.family != socket.AF_UNIX:
+                            connection.shutdown(socket.SHUT_WR)
 
 
 def report_unhealthy(check: str, reason: str) -> None:

@@ -6,10 +6,12 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.worker.conftest import Bench, until
+from tests.worker.fake_platform import _Handler
 
 BROKEN = Path(__file__).with_name("broken_device.py")
 
@@ -108,6 +110,25 @@ def test_a_job_that_comes_with_the_signal_is_either_run_or_left_in_the_queue(ben
     job = bench.submit(action="info")
     assert worker.wait(10) == 0
     assert bench.platform.status(job)["status"] in ("IN_QUEUE", "COMPLETED")
+
+
+def test_a_job_that_was_sent_before_the_signal_is_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The platform has counted it as taken, but its bytes are under way for longer than the worker takes to leave."""
+    reply = _Handler._reply
+
+    def late(handler: _Handler, status: int, payload: Any = None) -> bool:
+        if payload and "id" in payload and handler.entry["route"] == "job-take":
+            time.sleep(0.4)
+        return reply(handler, status, payload)
+
+    monkeypatch.setattr(_Handler, "_reply", late)
+    worker = bench.start()
+    until(lambda: bench.takes() > 0)
+    job = bench.submit(action="info")
+    until(lambda: bench.platform.status(job)["status"] == "IN_PROGRESS")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert bench.platform.status(job)["status"] == "COMPLETED"
 
 
 def test_a_busy_worker_finishes_its_job_before_it_leaves(bench: Bench) -> None:
