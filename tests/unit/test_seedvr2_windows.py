@@ -41,7 +41,7 @@ def test_shifted_windows_begin_with_half_a_window() -> None:
 
 
 @given(grids, st.integers(1, 3), st.integers(1, 2000))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_token_is_in_exactly_one_window(grid: tuple[int, int, int], batch: int, limit: int) -> None:
     size = window_size(*grid)
     for shifted, layout in enumerate(layouts(batch, *grid, limit, CPU)):
@@ -52,7 +52,7 @@ def test_every_token_is_in_exactly_one_window(grid: tuple[int, int, int], batch:
 
 
 @given(grids, st.integers(1, 3), st.integers(1, 2000))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_chunks_follow_each_other_and_hold_no_more_than_the_limit(
     grid: tuple[int, int, int], batch: int, limit: int
 ) -> None:
@@ -65,7 +65,7 @@ def test_chunks_follow_each_other_and_hold_no_more_than_the_limit(
 
 
 @given(grids, st.integers(1, 3))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_there_and_back_is_where_it_was(grid: tuple[int, int, int], batch: int) -> None:
     plain, shifted = layouts(batch, *grid, 1000, CPU)
     raster = torch.arange(len(plain.order))
