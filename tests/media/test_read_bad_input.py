@@ -276,7 +276,7 @@ def test_fifty_readings_leave_no_file_and_no_thread(tmp_path: Path) -> None:
         samples.truncated(tmp_path / "b.mkv"),
         samples.still(tmp_path / "a.png"),
     ]
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for round_ in range(50):
         path = sources[round_ % 4]
         with open_media(path, probe(path, CEILINGS), allow_partial=True) as reader:
@@ -284,7 +284,7 @@ def test_fifty_readings_leave_no_file_and_no_thread(tmp_path: Path) -> None:
                 next(reader.frames())
             else:
                 list(reader.frames())
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before  # others may end
     assert not any(str(tmp_path) in name for name in open_files())
 
 

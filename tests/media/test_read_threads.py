@@ -32,7 +32,7 @@ def test_no_more_than_depth_items_wait() -> None:
 
     stream = ahead(numbers(), depth=2)
     assert next(stream) == 0
-    assert full.wait(5)
+    assert full.wait(60)
     assert made == [0, 1, 2, 3]
     stream.close()  # type: ignore[attr-defined]
 
