@@ -29,13 +29,14 @@ from engine.settings import Settings
 from engine.storage.deliver import Deliverer
 from engine.storage.destinations import Place, destination
 from engine.storage.fetch import Fetcher
-from engine.storage.hooks import Check, Progress
+from engine.storage.hooks import Check, Progress, unchecked, unseen
 from engine.storage.sources import Fetched
 
 if TYPE_CHECKING:
     import torch
 
 ROOM = 1.2  # of what a model takes, which must be free before it is loaded
+LOGGED = 5.0  # seconds between lines that tell how far the worker's start is
 AT_ONCE = 2.0  # seconds: a first job that comes so soon has been waiting for the worker
 log = logging.getLogger(__name__)
 
@@ -126,29 +127,37 @@ class Desk:
         return family
 
     @contextmanager
-    def upscaler(self, model: Model, denoise_strength: float = 0.5) -> Iterator[Upscaler[Any]]:
-        """The model's pipeline, loaded at most once. Raises ModelNotBaked when its files are not on this machine."""
-        with self._use(self._setup(model, denoise_strength)) as pipeline:
+    def upscaler(
+        self, model: Model, denoise_strength: float = 0.5, check: Check = unchecked, progress: Progress = unseen
+    ) -> Iterator[Upscaler[Any]]:
+        """The model's pipeline, loaded at most once. Raises ModelNotBaked when its files are not on this machine.
+
+        check: may stop the loading. progress: is told how far that is.
+        """
+        with self._use(self._setup(model, denoise_strength), check, progress) as pipeline:
             yield cast(Upscaler[Any], pipeline)
 
     @contextmanager
-    def generator(self, model: Model) -> Iterator[Generator[Any]]:
+    def generator(
+        self, model: Model, check: Check = unchecked, progress: Progress = unseen
+    ) -> Iterator[Generator[Any]]:
         """The same of a model that makes video."""
-        with self._use(self._setup(model)) as pipeline:
+        with self._use(self._setup(model), check, progress) as pipeline:
             yield cast(Generator[Any], pipeline)
 
-    def warm(self, model: Model) -> float:
+    def warm(self, model: Model, check: Check = unchecked, progress: Progress = unseen) -> float:
         """Load a model and run one tiny shape; the seconds that took."""
-        with self._use(self._setup(model)) as pipeline:
+        with self._use(self._setup(model), check, progress) as pipeline:
             return pipeline.warm(self.residency.free_bytes())
 
     @contextmanager
-    def _use(self, setup: Setup) -> Iterator[Pipeline]:
+    def _use(self, setup: Setup, check: Check, progress: Progress) -> Iterator[Pipeline]:
         key = (setup.model.name, setup.denoise_strength)
         if not self.residency.holds(key):  # one mix at a time
             self.residency.offload(lambda other: other[0] == setup.model.name)
         held_bytes = partial(self.family(setup.model).held_bytes, setup)
-        with self.residency.use(key, lambda: self._timed_load(setup), held_bytes) as pipeline:
+        loading = replace(setup, check=check, progress=progress)  # apart, lest the job be kept as long as the pipeline
+        with self.residency.use(key, lambda: self._timed_load(loading), held_bytes) as pipeline:
             yield pipeline
 
     def take(self) -> None:
@@ -269,8 +278,22 @@ class Desk:
 
     def preload(self) -> None:
         """Load the first model and run one tiny shape, so that the first job starts warm; it tells when that was."""
-        self.warm(self.any_model(None))
+        model = self.any_model(None)
+        self.warm(model, progress=_logged(model.name))
         self.start_seconds = process_seconds()
+
+
+def _logged(name: str) -> Progress:
+    """Tells the log, at most every LOGGED seconds: of a quick load nothing."""
+    told = time.monotonic()
+
+    def progress(done: int, total: int | None) -> None:
+        nonlocal told
+        if total and time.monotonic() - told >= LOGGED:
+            told = time.monotonic()
+            log.info("loading %s: %.0f of %.0f MB", name, done / 1e6, total / 1e6)
+
+    return progress
 
 
 def _as_given(config: S3Config) -> dict[str, str | None]:

@@ -17,6 +17,7 @@ from engine.notes import Note
 from engine.pipelines.generator import Generator
 from engine.pipelines.protocol import Estimate, Pipeline
 from engine.pipelines.upscaler import Upscaler
+from engine.storage.hooks import Check, Progress, unchecked, unseen
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,8 @@ class Setup:
     """A model on this machine: those of its files that are here, by name; the device and the arithmetic it runs in.
 
     denoise_strength: of a model that is mixed from two checkpoints, else None. fp8_matmul: whether fp8 weights may be
-    multiplied in fp8. free_bytes: of the device, when it is loaded.
+    multiplied in fp8. free_bytes: of the device, when it is loaded. check, progress: what may stop the loading, and who
+    is told how far it is.
     """
 
     model: Model
@@ -41,6 +43,8 @@ class Setup:
     denoise_strength: float | None = None
     fp8_matmul: bool = False
     free_bytes: int = 0
+    check: Check = unchecked
+    progress: Progress = unseen
 
     def file(self, role: str) -> Path | None:
         """The file of that role, None where the model has none or it is not here."""
@@ -54,6 +58,18 @@ class Setup:
             if file.name in self.paths:
                 found.setdefault(file.role, []).append(self.paths[file.name])
         return found
+
+    def counted(self) -> Callable[[int], None]:
+        """What a load calls with the bytes of each tensor that is in; counts from 0, up to the size of the files."""
+        done, total = 0, sum(path.stat().st_size for path in self.paths.values())
+
+        def arrived(nbytes: int) -> None:
+            nonlocal done
+            self.check()
+            done += nbytes
+            self.progress(done, total)
+
+        return arrived
 
 
 UNPACKED = ("F32", "F16", "BF16")
@@ -84,7 +100,7 @@ class Family(ABC, Generic[P]):
 
     @abstractmethod
     def load(self, setup: Setup) -> P:
-        """The pipeline, all files being here. Raises CheckpointMismatch, OSError."""
+        """The pipeline, all files being here. Raises CheckpointMismatch, OSError, and what `setup.check` raises."""
 
 
 class UpscalerFamily(Family[U], Generic[U, O]):
@@ -163,7 +179,7 @@ class SeedVR2Family(UpscalerFamily[Upscaler["SeedVR2Options"], "SeedVR2Options"]
     def load(self, setup: Setup) -> Upscaler["SeedVR2Options"]:
         from engine.pipelines.seedvr2.load import load_seedvr2
 
-        return load_seedvr2(*_seedvr2_files(setup), device=setup.device, dtype=setup.dtype)
+        return load_seedvr2(*_seedvr2_files(setup), device=setup.device, dtype=setup.dtype, arrived=setup.counted())
 
     def options(self, request: UpscaleRequest, frames: int, free_bytes: int) -> "SeedVR2Options":
         from engine.pipelines.seedvr2.options import SeedVR2Options
@@ -240,6 +256,7 @@ class WanFamily(Family[Generator["WanOptions"]]):
             dtype=setup.dtype,
             free_bytes=setup.free_bytes,
             fp8_matmul=setup.fp8_matmul,
+            arrived=setup.counted(),
         )
 
     def options(self, request: GenerateRequest, loras: "Sequence[LoraFile]", free_bytes: int) -> "WanOptions":

@@ -139,7 +139,7 @@ def _generated(
     begin = origin[1].start if origin else Fraction(0)
     with ExitStack() as stack:
         with job.clock("load"):
-            generator = stack.enter_context(desk.generator(model))
+            generator = stack.enter_context(desk.generator(model, job.token.check, job.progress.part))
             options = desk.generating(model).options(script.request, loras, desk.residency.free_bytes())
         with job.clock("process"), _opened(script, path) as (source, warnings):
             job.progress.expect_steps()
@@ -208,8 +208,9 @@ def _attempt(chain: Chain, spool: Spool, origin: Origin | None, job: Job) -> tup
     from engine.pipelines.devices import is_out_of_memory
 
     desk, request, plan = job.desk, chain.request, chain.plan
+    loading = desk.upscaler(chain.model, request.denoise_strength, job.token.check, job.progress.part)
     try:
-        with desk.upscaler(chain.model, request.denoise_strength) as upscaler:
+        with loading as upscaler:
             options = desk.upscaling(chain.model).options(request, plan.frames, desk.residency.free_bytes())
             file = enlarge(spool, spool.raster, plan, upscaler, options, origin, job)
             return Worked.of(upscaler), file

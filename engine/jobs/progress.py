@@ -29,6 +29,7 @@ STAGES = {
 }
 # The same of a job that makes a video and then enlarges it.
 CHAINED = STAGES | {"process": (10, 70), "upscale": (70, 94)}
+WARMING = {"load": (0, 100)}  # of a job that only loads a model
 
 SAMPLING = 0.9  # of the stage in which frames are made, the part that denoising takes; the rest is decoding
 
@@ -66,9 +67,10 @@ class Progress:
         self._steps = 0.0
 
     def part(self, done: int, total: int | None) -> None:
-        """`done` of `total` bytes of a transfer; an unknown total moves nothing."""
+        """`done` of `total` bytes of a transfer, or of weights; an unknown total moves nothing."""
         if total:
-            self._report(done / total, {"message": f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"})
+            share = 0.0 if self._stage == "upscale" else done / total  # its weights come before its work, the frames
+            self._report(share, {"message": f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"})
 
     def frames(self, written: int, total: int) -> None:
         """`written` of `total` frames are out of the model's hands."""

@@ -14,7 +14,7 @@ from engine.jobs.job import Job
 from engine.jobs.outputs import OutputFields
 from engine.jobs.plan import demand_possible, outline
 from engine.jobs.process import Made, enlarge
-from engine.jobs.progress import CHAINED, STAGES, Progress, Sink
+from engine.jobs.progress import CHAINED, STAGES, WARMING, Progress, Sink
 from engine.jobs.requests import GenerateRequest, InfoRequest, OffloadRequest, UpscaleRequest, WarmRequest, parse
 from engine.jobs.result import Reply
 from engine.jobs.scratch import require_room, scratch_dir
@@ -37,7 +37,7 @@ def run(job: dict[str, Any], desk: Desk, token: CancelToken, sink: Sink) -> Repl
         case InfoRequest():
             return services.info(desk)
         case WarmRequest() as request:
-            return services.warm(request, desk)
+            return services.warm(request, desk, token, Progress(sink, stages=WARMING))
         case OffloadRequest():
             return services.offload(desk)
 
@@ -77,7 +77,8 @@ def upscale(request: UpscaleRequest, job: Job) -> Reply:
             facts |= {"stages": clock.stages, "warnings": notes}
             return result.upscale_reply(request, model, plan, facts)
         with clock("load"):
-            upscaler = stack.enter_context(desk.upscaler(model, request.denoise_strength))
+            loading = desk.upscaler(model, request.denoise_strength, token.check, progress.part)
+            upscaler = stack.enter_context(loading)
             options = family.options(request, plan.frames, desk.residency.free_bytes())
         with clock("process"), open_media(source.path, info, plan.clip, allow_partial=request.allow_partial) as reader:
             origin = (source.path, info, plan.clip)

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.catalog import Lora, Model, locate
+from engine.jobs.cancel import CancelToken
 from engine.jobs.desk import Desk
 from engine.jobs.plan import Outline
+from engine.jobs.progress import Progress
 from engine.jobs.requests import WarmRequest
 from engine.jobs.result import worker_facts
 from engine.media.outputs import CODECS, CONTAINERS
@@ -114,10 +116,11 @@ def _loaded(desk: Desk) -> list[str]:
     return [name for name, _ in desk.residency.loaded]
 
 
-def warm(request: WarmRequest, desk: Desk) -> Reply:
+def warm(request: WarmRequest, desk: Desk, token: CancelToken, progress: Progress) -> Reply:
     """Load a model and run one tiny shape."""
     model = desk.any_model(request.model)
-    seconds = desk.warm(model)
+    progress.stage("load")
+    seconds = desk.warm(model, token.check, progress.part)
     return {
         "status": "completed",
         "action": "warm",

@@ -80,20 +80,23 @@ def load_weights(
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
     wide: Callable[[str], bool] = lambda name: False,
+    arrived: Callable[[int], None] = lambda nbytes: None,
 ) -> None:
     """Give `model`, built on `meta`, its tensors: on `device`, numbers in `dtype`. Raises CheckpointMismatch, OSError.
 
     All names and shapes are compared before anything is read. Then tensors are read, a few at a time, in the order of
     the file. Weights of linear layers that are stored in fp8 or in blocks stay so, each layer becoming a PackedLinear;
     what else is stored so becomes `dtype`, or float32. Without `device` and `dtype` tensors are taken as they are; and
-    so are the numbers of those whose names are `wide`.
+    so are the numbers of those whose names are `wide`. `arrived` is called in this thread with the stored bytes of each
+    tensor that is in; when it raises, no other tensor is begun.
     """
     demand_match(model, weights, source)
     _pack_linears(model, weights)
     stored = [given for given in weights.values() if isinstance(given, Stored)]
     paths = {part.path for given in stored for part in (given, given.scale) if part is not None}
 
-    def fetch(item: tuple[str, Tensor | Stored]) -> None:
+    @_refused_as(source)
+    def fetch(item: tuple[str, Tensor | Stored]) -> int:
         name, given = item
         module, leaf = _owner(model, name)
         keep = isinstance(module, PackedLinear) and leaf == "weight"
@@ -101,14 +104,14 @@ def load_weights(
         _put(module, leaf, tensor if device is None else tensor.to(device))
         if keep and isinstance(given, Stored) and given.scale is not None:
             module.scale = reader.scale(given.scale, 2)
+        return given.nbytes
 
-    with (
-        _refused_as(source),
-        Reader(device or torch.device("cpu"), paths) as reader,
-        ThreadPoolExecutor(reader.threads) as pool,
-    ):
-        for _ in pool.map(fetch, sorted(weights.items(), key=_place)):
-            pass
+    with Reader(device or torch.device("cpu"), paths) as reader, ThreadPoolExecutor(reader.threads) as pool:
+        try:
+            for nbytes in pool.map(fetch, sorted(weights.items(), key=_place)):
+                arrived(nbytes)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def demand_match(model: nn.Module, weights: Mapping[str, Tensor | Stored], source: str) -> None:

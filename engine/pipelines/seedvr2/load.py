@@ -1,6 +1,6 @@
 """Published files -> a pipeline. Which network a file holds is read from its names and shapes alone."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -27,15 +27,23 @@ POOR_IN_FP8 = Note(
 TELLING = {"vid_in.proj.weight", "txt_in.weight", "blocks.0.mlp.vid.proj_in.weight"}
 
 
-def load_seedvr2(dit: Path, vae: Path, positive: Path | None, *, device: torch.device, dtype: torch.dtype) -> SeedVR2:
+def load_seedvr2(
+    dit: Path,
+    vae: Path,
+    positive: Path | None,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    arrived: Callable[[int], None] = lambda nbytes: None,
+) -> SeedVR2:
     """Both networks on the device, ready to run. `positive`: the prompt's embedding, for files that carry none.
 
-    Raises CheckpointMismatch, OSError.
+    Raises CheckpointMismatch, OSError, and what `arrived` raises, which is told the bytes of each tensor that is in.
     """
     checkpoint = read_checkpoint(dit)
     text = _text(checkpoint, positive, dit)
-    transformer = _transformer(checkpoint, text, dit, device, dtype)
-    networks = Networks(transformer, _autoencoder(vae, device, dtype), device, dtype)
+    transformer = _transformer(checkpoint, text, dit, device, dtype, arrived)
+    networks = Networks(transformer, _autoencoder(vae, device, dtype, arrived), device, dtype)
     return SeedVR2(networks, dit.stem, remarks(checkpoint))
 
 
@@ -66,10 +74,15 @@ def remarks(checkpoint: Checkpoint[Stored]) -> list[Note]:
 
 
 def _transformer(
-    checkpoint: Checkpoint[Stored], text: Tensor, path: Path, device: torch.device, dtype: torch.dtype
+    checkpoint: Checkpoint[Stored],
+    text: Tensor,
+    path: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    arrived: Callable[[int], None],
 ) -> DiT3B | DiT7B:
     net = _bare_transformer(checkpoint, path)
-    load_weights(net, checkpoint.weights, path.name, device=device, dtype=dtype)
+    load_weights(net, checkpoint.weights, path.name, device=device, dtype=dtype, arrived=arrived)
     net.eval().requires_grad_(False).prepare(text.to(device))
     for block in net.layers:
         unpack_once(block)
@@ -84,9 +97,9 @@ def _bare_transformer(checkpoint: Checkpoint[Stored], path: Path) -> DiT3B | DiT
     return net
 
 
-def _autoencoder(path: Path, device: torch.device, dtype: torch.dtype) -> VideoVAE:
+def _autoencoder(path: Path, device: torch.device, dtype: torch.dtype, arrived: Callable[[int], None]) -> VideoVAE:
     net, weights = _bare_autoencoder(path)
-    load_weights(net, weights, path.name, device=device, dtype=dtype)
+    load_weights(net, weights, path.name, device=device, dtype=dtype, arrived=arrived)
     net.eval().requires_grad_(False).prepare()
     return net
 

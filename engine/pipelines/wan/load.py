@@ -29,6 +29,9 @@ from engine.weights.lora import Delta, LoraMismatch, apply_loras, read_lora
 from engine.weights.packed import PackedLinear, unpack_once
 from engine.weights.stored import Stored
 
+Arrived = Callable[[int], None]
+"""Told the bytes of each tensor that is in; what it raises ends the loading."""
+
 HEADROOM = 2 * 2**30  # bytes of the device that stay free for work when networks are loaded
 Files = Mapping[str, Sequence[Path]]
 """A model's files on this machine, by role: dit, vae, text_encoder; image_encoder for i2v; and, where they are,
@@ -55,21 +58,29 @@ class Room:
 
 
 def load_wan(
-    files: Files, *, name: str, device: torch.device, dtype: torch.dtype, free_bytes: int, fp8_matmul: bool = False
+    files: Files,
+    *,
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    free_bytes: int,
+    fp8_matmul: bool = False,
+    arrived: Arrived = lambda nbytes: None,
 ) -> Wan:
     """All networks, ready to run, as many on the device as fit there. The transformer comes first.
 
     fp8_matmul: multiply the transformer's fp8 weights in fp8 where the device can, which is an approximation.
-    Raises CheckpointMismatch, OSError, UnknownModel for relatives of Wan2.1 that this engine does not run.
+    Raises CheckpointMismatch, OSError, UnknownModel for relatives of Wan2.1 that this engine does not run, and what
+    `arrived` raises.
     """
     room = Room(device, free_bytes)
     checkpoint = read_transformer(files)
     _demand_task(checkpoint.config, files)
     transformer = Transformer(files["dit"][0].name, checkpoint, device, dtype, fp8_matmul)
-    dit = transformer.with_loras(())(room.take(network_bytes(transformer.weights, dtype, names.stays_wide)))
-    vae = _autoencoder(files, room, dtype)
-    image = _image_encoder(files, room, dtype) if dit.config.image_dim is not None else None
-    text, tokenizer = _text_encoder(files, room, dtype)
+    dit = transformer.with_loras(())(room.take(network_bytes(transformer.weights, dtype, names.stays_wide)), arrived)
+    vae = _autoencoder(files, room, dtype, arrived)
+    image = _image_encoder(files, room, dtype, arrived) if dit.config.image_dim is not None else None
+    text, tokenizer = _text_encoder(files, room, dtype, arrived)
     negative = default_negative(files.get("negative_prompt", ()), dit.config.task)
     networks = Networks(text, image, dit, vae, device, dtype)
     return Wan(networks, tokenizer, name, negative=negative or OWN_NEGATIVE, build=transformer.with_loras)
@@ -132,16 +143,24 @@ class Transformer:
     def weights(self) -> Mapping[str, Stored]:
         return self.checkpoint.weights
 
-    def with_loras(self, loras: Sequence[LoraFile]) -> Callable[[torch.device], WanDiT]:
-        """What loads the network, with these merged into it, at some place. Raises InvalidInput, CheckpointMismatch."""
+    def with_loras(self, loras: Sequence[LoraFile]) -> partial[WanDiT]:
+        """What loads the network, with these merged into it, at some place. Raises InvalidInput, CheckpointMismatch.
+
+        It takes the place and, where that is of interest, an `Arrived`.
+        """
         with torch.device("meta"):
             shapes = {key: tensor.shape for key, tensor in WanDiT(self.checkpoint.config).state_dict().items()}
         return partial(self._loaded, [(_changes(lora, shapes), lora.strength) for lora in loras])
 
     @torch.inference_mode(False)
-    def _loaded(self, changes: Sequence[tuple[Mapping[str, Delta], float]], place: torch.device) -> WanDiT:
-        net = _bare(WanDiT, self.checkpoint, self.source)
-        load_weights(net, self.weights, self.source, device=place, dtype=self.dtype, wide=names.stays_wide)
+    def _loaded(
+        self,
+        changes: Sequence[tuple[Mapping[str, Delta], float]],
+        place: torch.device,
+        arrived: Arrived = lambda nbytes: None,
+    ) -> WanDiT:
+        net, dtype = _bare(WanDiT, self.checkpoint, self.source), self.dtype
+        load_weights(net, self.weights, self.source, device=place, dtype=dtype, wide=names.stays_wide, arrived=arrived)
         apply_loras(net, changes)
         net.eval().requires_grad_(False).prepare(self.device)
         for block in net.blocks:
@@ -160,8 +179,8 @@ def _changes(lora: LoraFile, shapes: Mapping[str, torch.Size]) -> dict[str, Delt
         raise InvalidInput([Problem("loras", f"`{lora.name}` does not fit this model: {error}")]) from error
 
 
-def _autoencoder(files: Files, room: Room, dtype: torch.dtype) -> WanVAE:
-    net = _loaded(WanVAE, _read_autoencoder(files), files["vae"][0].name, room, dtype)
+def _autoencoder(files: Files, room: Room, dtype: torch.dtype, arrived: Arrived) -> WanVAE:
+    net = _loaded(WanVAE, _read_autoencoder(files), files["vae"][0].name, room, dtype, arrived)
     net.prepare()
     return net
 
@@ -170,19 +189,19 @@ def _read_autoencoder(files: Files) -> Checkpoint[WanVAEConfig, Stored]:
     return _parsed(files, "vae", vae_names.parse, "autoencoder of Wan2.1")
 
 
-def _image_encoder(files: Files, room: Room, dtype: torch.dtype) -> CLIPVision:
-    return _loaded(CLIPVision, _read_image_encoder(files), files["image_encoder"][0].name, room, dtype)
+def _image_encoder(files: Files, room: Room, dtype: torch.dtype, arrived: Arrived) -> CLIPVision:
+    return _loaded(CLIPVision, _read_image_encoder(files), files["image_encoder"][0].name, room, dtype, arrived)
 
 
 def _read_image_encoder(files: Files) -> Checkpoint[CLIPConfig, Stored]:
     return _parsed(files, "image_encoder", clip_names.parse, "CLIP vision transformer")
 
 
-def _text_encoder(files: Files, room: Room, dtype: torch.dtype) -> tuple[UMT5, Tokenizer]:
+def _text_encoder(files: Files, room: Room, dtype: torch.dtype, arrived: Arrived) -> tuple[UMT5, Tokenizer]:
     """In bfloat16 where half precision is asked for, for its values outgrow float16."""
     checkpoint = _read_text_encoder(files)
     wide = dtype if dtype == torch.float32 else torch.bfloat16
-    net = _loaded(UMT5, checkpoint, files["text_encoder"][0].name, room, wide)
+    net = _loaded(UMT5, checkpoint, files["text_encoder"][0].name, room, wide, arrived)
     return net, _tokenizer(checkpoint, files)
 
 
@@ -213,10 +232,16 @@ def _parsed(files: Files, role: str, parse: Callable[[Mapping[str, Stored]], T |
 
 
 def _loaded(
-    kind: Callable[[C], N], checkpoint: Checkpoint[C, Stored], source: str, room: Room, dtype: torch.dtype
+    kind: Callable[[C], N],
+    checkpoint: Checkpoint[C, Stored],
+    source: str,
+    room: Room,
+    dtype: torch.dtype,
+    arrived: Arrived,
 ) -> N:
     net, weights = _bare(kind, checkpoint, source), checkpoint.weights
-    load_weights(net, weights, source, device=room.take(network_bytes(weights, dtype)), dtype=dtype)
+    place = room.take(network_bytes(weights, dtype))
+    load_weights(net, weights, source, device=place, dtype=dtype, arrived=arrived)
     return net.eval().requires_grad_(False)
 
 
