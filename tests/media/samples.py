@@ -23,11 +23,10 @@ HEADER_ATOMS = {"movflags": "faststart"}
 
 def picture(index: int, width: int = 64, height: int = 48) -> NDArray[np.uint8]:
     """(H, W, 3): a coloured gradient that moves with the index, under the index in eight blocks."""
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    red = 60 + (x * 2 + index * 3) % 120
-    green = 60 + (y * 3) % 120
-    blue = np.full_like(red, 60 + index * 5 % 120)
-    rgb = np.stack([red, green, blue], -1).astype(np.uint8)
+    rgb = np.empty((height, width, 3), np.uint8)
+    rgb[..., 0] = 60 + (np.arange(width) * 2 + index * 3) % 120
+    rgb[..., 1] = 60 + (np.arange(height)[:, None] * 3) % 120
+    rgb[..., 2] = 60 + index * 5 % 120
     bits = (index >> (np.arange(width) * 8 // width)) & 1
     rgb[: max(1, height // 4)] = np.where(bits, 235, 16)[None, :, None]
     return rgb
