@@ -82,7 +82,7 @@ def bake(*arguments: str, published: Path, mirror: Server, into: Path) -> "subpr
 def process(module: str, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", module, *arguments]
     environ = {**os.environ, "OMP_NUM_THREADS": "1", **env}
-    return subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=240)
 
 
 def manifest(baked: Path, model: str) -> Mapping[str, Baked]:
@@ -169,7 +169,7 @@ def test_a_worker_refuses_files_that_were_cut_after_the_bake(published: Path, mo
         os.truncate(models / name, 1000)
     with FakePlatform() as platform:
         bench = Bench(platform, tmp_path)
-        assert bench.start(**offering(published, models)).wait(60) == 1
+        assert bench.start(**offering(published, models)).wait(240) == 1
         lines = [line for line in bench.log.read_text().splitlines() if "no jobs will be taken" in line]
         assert bench.takes() == 0
     assert all(f"{models / name} has 1,000 bytes" in line for line, name in zip(lines, (CONVERTED, VAE), strict=True))

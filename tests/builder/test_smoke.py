@@ -43,7 +43,7 @@ def worker(models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_command_checks_what_the_worker_offers() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MODELS": "bundled"}
     command = [sys.executable, "-m", "builder.smoke", "--deep"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [line[5:].split("  ")[1] for line in lines if line.startswith("ok   bundled")] == [

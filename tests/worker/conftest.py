@@ -50,7 +50,7 @@ class Bench:
             fields.setdefault("destination", {"volume": str(self.volume / "results")})
         return str(self.platform.run({"input": fields})["id"])
 
-    def done(self, job_id: str, timeout: float = 60) -> Job:
+    def done(self, job_id: str, timeout: float = 240) -> Job:
         """The job's last view, once it is final."""
         view = self.platform.wait(job_id, timeout)
         assert view["status"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"), self.log.read_text()

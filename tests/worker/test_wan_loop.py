@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -152,13 +153,21 @@ def test_a_job_can_be_stopped_within_every_step_and_between_all_latents(shop: In
     assert token.asked.count("") >= latents + 17  # once the first frame is told of
 
 
-def test_the_time_limit_stops_a_job_among_its_steps(shop: Inside) -> None:
-    generate(shop, frames=1, steps=1)
-    reply = generate(shop, id="late", size="64*64", frames=81, steps=100, timeout_s=1)
+def test_the_time_limit_stops_a_job_among_its_steps(shop: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def pass_time(report: Report) -> None:
+        nonlocal now
+        now += 10.0 if report["message"] == "step 3 of 5" else 0.0
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shop.worker, "on_report", pass_time)
+        patched.setattr("engine.jobs.cancel.time", SimpleNamespace(monotonic=lambda: now))
+        reply = generate(shop, id="late", steps=5, timeout_s=1)
     assert (reply["code"], reply["stage"], reply["field"]) == ("TIMED_OUT", "process", "timeout_s")
     assert "timeout_s = 1, was reached" in reply["message"]
     last = shop.worker.reports[-1]
-    assert last["phase"] == "sample" and last["message"].endswith("of 100") and last["message"] != "step 100 of 100"
+    assert (last["phase"], last["message"]) == ("sample", "step 3 of 5")
     assert shop.leftovers() == [] and not (shop.folder / "outputs" / "late").exists()
     assert generate(shop)["status"] == "completed"
 
