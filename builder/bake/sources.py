@@ -25,7 +25,6 @@ from engine.storage.dialling import certificate_authorities
 from engine.storage.hooks import PIECE, Check
 from engine.storage.part import Part
 from engine.storage.patience import Patience
-from engine.version import VERSION
 
 BUCKETS = ("s3", "gs")
 SCHEMES = ("http", "https", *BUCKETS)
@@ -229,6 +228,6 @@ def _session() -> requests.Session:
     """As the environment wants it, proxies and certificates included: these addresses are the operator's own."""
     made = requests.Session()
     made.verify = certificate_authorities()
-    made.headers["User-Agent"] = f"restoration-worker/{VERSION}"
+    made.headers["User-Agent"] = "restoration-worker"
     made.headers["Accept-Encoding"] = "identity"
     return made
