@@ -37,6 +37,7 @@ def status(field: str) -> int:
 
 
 def main(case: str) -> None:
+    torch.set_num_threads(2)  # on any machine: each thread takes room of its own
     config, width, height, share, batch, tile, dtype, banded = CASES[case]
     upscaler = Esrgan(build(config), scale=config.scale, name=case, device=torch.device("cpu"), dtype=dtype)
     upscaler.banded = banded
