@@ -43,6 +43,7 @@ def test_a_model_goes_by_its_name_and_its_published_file_name(name: str) -> None
         ("seedvr2-3b-q4", "seedvr2_ema_3b-Q4_K_M"),
         ("seedvr2-7b-fp16", "seedvr2_ema_7b_fp16"),
         ("seedvr2-7b-fp8", "seedvr2_ema_7b_fp8_e4m3fn_mixed_block35_fp16"),
+        ("seedvr2_7b_fp8_e4m3fn_mixed_block35_fp16.safetensors", "seedvr2_7b_fp8_e4m3fn_mixed_block35_fp16"),
         ("seedvr2-7b-q8", "seedvr2_ema_7b-Q8_0"),
         ("seedvr2-7b-q4", "seedvr2_ema_7b-Q4_K_M"),
         ("seedvr2-7b-sharp-fp16", "seedvr2_ema_7b_sharp_fp16"),
