@@ -10,7 +10,6 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
@@ -32,8 +31,7 @@ from engine.weights.safetensors import DTYPES
 from engine.weights.stored import FP8, Stored
 
 ALIGNMENT = 64
-DType = Literal["bf16", "fp16", "fp32"]
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+DTYPE = torch.bfloat16  # that of GPUs from Ampere on
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _PROMPTS = ("positive_conditioning", "negative_conditioning")  # which Comfy-Org's files of SeedVR2 carry along
 
@@ -55,9 +53,7 @@ class _Entry:
         return self.stored.shape.numel() * self.dtype.itemsize
 
 
-def convert(
-    model: Model, paths: Mapping[str, Path], into: Path, dtype: DType = "bf16", progress: Progress = unseen
-) -> Path:
+def convert(model: Model, paths: Mapping[str, Path], into: Path, progress: Progress = unseen) -> Path:
     """Write `into`/converted/`model.name`.safetensors from the network's files, `paths` by name; returns its path.
 
     The same files give the same bytes. Raises NothingToGain, CheckpointMismatch, UnknownModel, DiskFull, OSError.
@@ -68,7 +64,7 @@ def convert(
     others: list[None] = []
     with sole(part, lambda: others.append(None)):
         if not (others and path.is_file()):  # else another bake has just written it
-            entries = _entries(model, paths, _DTYPES[dtype])
+            entries = _entries(model, paths)
             try:
                 _write(part, _header(model, paths, entries), entries, progress)
             except BaseException:
@@ -78,24 +74,22 @@ def convert(
     return path
 
 
-def _entries(model: Model, paths: Mapping[str, Path], dtype: torch.dtype) -> list[_Entry]:
+def _entries(model: Model, paths: Mapping[str, Path]) -> list[_Entry]:
     """In the order of the file: wider types first, so that each begins at a multiple of its size."""
     shards = [paths[file.name] for file in model.network]
     net, weights, wide, besides = _OPENERS.get(model.family, _nothing)(shards)
     demand_match(net, weights, shards[0].name)
     if any(stored.block or stored.dtype in FP8 for stored in weights.values()):
         raise NothingToGain("its weights are packed, and stay so when they are loaded")
-    made = [
-        _Entry(name, weights[name], _wanted(weights[name], None if wide(name) else dtype)) for name in net.state_dict()
-    ]
+    made = [_Entry(name, weights[name], _wanted(weights[name], wide(name))) for name in net.state_dict()]
     if len(shards) == 1 and shards[0].suffix == ".safetensors" and all(e.dtype == e.stored.dtype for e in made):
         raise NothingToGain("it is one file of the dtype that it runs in")
     made += [_Entry(name, stored, stored.dtype) for name, stored in besides.items()]
     return sorted(made, key=lambda entry: -entry.dtype.itemsize)
 
 
-def _wanted(stored: Stored, dtype: torch.dtype | None) -> torch.dtype:
-    return dtype if dtype and stored.dtype.is_floating_point else stored.dtype
+def _wanted(stored: Stored, wide: bool) -> torch.dtype:
+    return DTYPE if stored.dtype.is_floating_point and not wide else stored.dtype
 
 
 _Opened = tuple[nn.Module, Mapping[str, Stored], Callable[[str], bool], Mapping[str, Stored]]
