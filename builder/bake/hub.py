@@ -10,6 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -35,13 +36,13 @@ class Found:
 
 
 def token_of(environment: Mapping[str, str], secret: Path = SECRET) -> str | None:
-    """The token that the environment or a build's secret gives."""
-    if given := environment.get("HF_TOKEN", "").strip():
-        return given
-    try:
-        return secret.read_text("utf-8").strip() or None
-    except OSError:
-        return None
+    """The token that the environment or a build's secret gives. Raises BakeError for what can be none."""
+    given = environment.get("HF_TOKEN", "").strip()
+    with suppress(OSError):
+        given = given or secret.read_text("utf-8", errors="replace").strip()
+    if not re.fullmatch("[!-~]*", given):
+        raise BakeError("HF_TOKEN is no token: it has spaces, line breaks or letters beyond ASCII in it; copy it again")
+    return given or None
 
 
 class Hub:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.bake.errors import BakeError
 from builder.bake.hub import token_of
 from tests.builder.baking import Bake, of, runner, there
 from tests.builder.mirror import COMMIT, FILES, REPO, HubServer, asked, catalog, sha256
@@ -213,6 +214,23 @@ def test_the_token_may_be_a_secret_of_the_build(tmp_path: Path) -> None:
     assert token_of({}, secret) == "hf_file"
     assert token_of({"HF_TOKEN": "hf_env"}, secret) == "hf_env"
     assert token_of({"HF_TOKEN": ""}, tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("token", ["hf_中文", "hf_a\nb", "hf_a b", "\udcff"])
+def test_what_can_be_no_token_is_told_and_not_shown(
+    fixed: Bake, into: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    ran = fixed("extra", "--into", into)
+    assert ran.errors == [
+        "HF_TOKEN is no token: it has spaces, line breaks or letters beyond ASCII in it; copy it again"
+    ]
+
+
+def test_a_secret_that_is_no_text_is_no_token(tmp_path: Path) -> None:
+    (tmp_path / "HF_TOKEN").write_bytes(b"\x80\xff")
+    with pytest.raises(BakeError, match="HF_TOKEN is no token"):
+        token_of({}, tmp_path / "HF_TOKEN")
 
 
 def test_another_endpoint_is_an_environment_variable(hub: HubServer, into: Path, tmp_path: Path, lock: Path) -> None:
