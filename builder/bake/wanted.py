@@ -1,6 +1,6 @@
 """Which files the models and LoRAs of a command line are made of."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from builder.bake.errors import BakeError
@@ -24,9 +24,11 @@ def everything(catalog: Catalog) -> list[Entry]:
     return [*catalog.models, *catalog.loras]
 
 
-def entries(catalog: Catalog, names: Iterable[str]) -> list[Entry]:
+def entries(catalog: Catalog, names: Sequence[str]) -> list[Entry]:
     """Models and LoRAs by name, alias, file name or family, several of them joined by commas. Raises BakeError."""
     single = [name.strip() for each in names for name in each.split(",") if name.strip()]
+    if names and not single:
+        raise BakeError("name at least one MODEL; --list shows them all")
     return list(dict.fromkeys(entry for name in single for entry in _named(catalog, name)))
 
 

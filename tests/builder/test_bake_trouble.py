@@ -243,6 +243,12 @@ def test_an_unknown_model_names_the_nearest(bake: Bake, into: Path) -> None:
     assert "no model is called `alpa`; the nearest are `alpha`" in ran.errors[0]
 
 
+@pytest.mark.parametrize("nothing", ["", " , "])
+def test_a_name_of_nothing_is_told(bake: Bake, into: Path, nothing: str) -> None:
+    ran = bake(nothing, "--into", into)
+    assert (ran.code, ran.errors) == (1, ["name at least one MODEL; --list shows them all"])
+
+
 def test_another_file_at_the_same_place_is_refused(
     bake: Bake, capsys: pytest.CaptureFixture[str], tmp_path: Path, web: Server, into: Path
 ) -> None:
