@@ -49,7 +49,21 @@ def import_runpod() -> Any:
     sys.modules.setdefault("paramiko", Later("paramiko"))
     import runpod
 
+    persevere()
     return runpod
+
+
+def persevere() -> None:
+    """Have the SDK try for a minute and a half to send a result, over a connection that was lost, too.
+
+    Its own three attempts end after two seconds, and at once where the connection breaks.
+    """
+    from aiohttp import ClientConnectionError
+    from aiohttp_retry import ExponentialRetry
+    from runpod.serverless.modules import rp_http
+
+    patient = ExponentialRetry(9, 0.25, statuses={429}, exceptions={ClientConnectionError})
+    rp_http.FibonacciRetry = lambda attempts: patient
 
 
 def main() -> None:

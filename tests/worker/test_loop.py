@@ -81,10 +81,11 @@ def test_a_cancelled_job_stops_before_the_next_one_starts(bench: Bench) -> None:
     assert not (bench.volume / "results" / long).exists()
 
 
-def test_a_result_that_the_platform_refused_twice_still_arrives(bench: Bench) -> None:
+@pytest.mark.parametrize("fault", [{"status": 500, "times": 3}, {"status": 429}, {"drop": True}])
+def test_a_result_that_the_platform_did_not_take_is_sent_again(bench: Bench, fault: dict[str, Any]) -> None:
     bench.start()
     job = bench.submit(action="info")
-    bench.platform.inject("job-done", 500, times=2)
+    bench.platform.inject("job-done", **fault)
     assert bench.done(job)["status"] == "COMPLETED"
 
 
