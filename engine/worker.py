@@ -58,7 +58,7 @@ class Worker:
         self._checked = threading.Event()
         self._unfit: list[str] = []
         self._polling = False
-        self._poll_ends = math.inf  # s of the monotonic clock
+        self._poll_ends = math.inf  # when a poll that nobody waits for is broken off, by the same clock
         self._leaving = False
         self._exit_code = 0
 
@@ -205,19 +205,20 @@ class Worker:
         """In the loop, once no job runs: end the poll, so that the platform keeps what is queued, and leave.
 
         The SDK itself would wait for the poll's end, and drop a job that came with it. Here the platform sees that
-        nobody asks any more, while a job that it has sent before that still arrives and is run. A poll that does not
-        end in time is broken off.
+        nobody asks any more, over whichever connection, while a job that it has sent before that still arrives and is
+        run. A poll that does not end in time is broken off; should a job come with that, it is run all the same.
         """
         assert self._loop is not None and self._poll is not None
         idle, now = not jobs_held(), time.monotonic()
-        if idle and self._polling and self._poll_ends == math.inf:
+        if idle and not self._polling:
+            self._exit(self._exit_code)
+        if idle:
             half_close()
-            self._poll_ends = now + POLL_SECONDS
-        if idle and (not self._polling or now > self._poll_ends):
+            self._poll_ends = min(self._poll_ends, now + POLL_SECONDS)
+        if idle and now > self._poll_ends:
             self._poll.add_done_callback(lambda poll: self._exit(self._exit_code))
             self._poll.cancel()
-        else:
-            self._loop.call_later(0.02, self._hang_up)
+        self._loop.call_later(0.02, self._hang_up)
 
     def _exit(self, code: int) -> NoReturn:
         """End this process and the heartbeat, which would outlive it and report the worker alive."""

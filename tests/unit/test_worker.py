@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from runpod.serverless.modules.worker_state import JobsProgress
 
 import handler
 from engine import worker
@@ -81,6 +83,42 @@ def test_a_cancelled_job_holds_the_slot_until_its_thread_has_ended(monkeypatch: 
     monkeypatch.setattr(slot, "_run", run)
     asyncio.run(main())
     assert order == ["a began", "b began"]
+
+
+def test_a_job_that_comes_as_the_poll_is_broken_off_is_answered_before_the_worker_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`asyncio.wait_for` gives an answer that is there already, rather than to be cancelled."""
+    order: list[str] = []
+    held = JobsProgress()
+
+    async def poll() -> None:
+        slot.gate(1)
+        slot._leave_after_job(0)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            held.add("late")
+        slot.gate(1)
+        await asyncio.sleep(0.1)
+        held.remove("late")
+        order.append("answered")
+        for _ in range(100):
+            slot.gate(1)
+            await asyncio.sleep(0.01)
+        order.append("stayed")
+
+    slot = Worker(ON_PLATFORM)
+    slot._start = Future()
+    slot._start.set_result(None)
+    monkeypatch.setattr(signal, "signal", lambda number, action: None)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(worker, "half_close", lambda: order.append("hung up"))
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as ended:
+        asyncio.run(poll())
+    assert ended.value.code == 0
+    assert order[0] == "hung up" and order[-1] == "answered"
 
 
 class Busy(io.StringIO):

@@ -132,6 +132,25 @@ def test_a_job_that_was_sent_before_the_signal_is_run(bench: Bench, monkeypatch:
     assert bench.platform.status(job)["status"] == "COMPLETED"
 
 
+def test_a_poll_that_is_hung_up_on_is_not_put_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a proxy does it; the client then asks once more, over a connection that was not there at the signal."""
+    reply = _Handler._reply
+
+    def hang_up(handler: _Handler, status: int, payload: Any = None) -> bool:
+        handler.close_connection = handler._peer_gone()
+        return not handler.close_connection and reply(handler, status, payload)
+
+    monkeypatch.setattr(_Handler, "_reply", hang_up)
+    worker = bench.start()
+    until(lambda: bench.takes() > 0)
+    worker.send_signal(signal.SIGTERM)
+    until(lambda: bench.takes() > 1 or worker.poll() is not None)
+    time.sleep(0.3)
+    job = bench.submit(action="info")
+    assert worker.wait(10) == 0
+    assert bench.platform.status(job)["status"] == "IN_QUEUE"
+
+
 def test_a_busy_worker_finishes_its_job_before_it_leaves(bench: Bench) -> None:
     worker = bench.start()
     job = bench.submit(source=bench.clip("long.mp4", frames=300, size=(160, 120)), preset="ultrafast")
