@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from engine.jobs.desk import Desk
 
 MAX_REPLY_BYTES = 1_000_000
-POST_SECONDS = 30
+POST_SECONDS = 10  # a report that hangs may hold up the result for so long
 POLL_SECONDS = 1  # that a platform may take to end a poll that nobody waits for
+POLL_INTERVAL = 0.5  # s from one poll to the next; the SDK asks a platform that fails 500 times a second
 Reply = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Worker:
         self._checked = threading.Event()
         self._unfit: list[str] = []
         self._polling = False
+        self._polled = -math.inf  # when the SDK last asked, in s of the monotonic clock
         self._poll_ends = math.inf  # when a poll that nobody waits for is broken off, by the same clock
         self._leaving = False
         self._exit_code = 0
@@ -174,6 +176,9 @@ class Worker:
             self._await_start()
             self._poll, self._loop = asyncio.current_task(), asyncio.get_running_loop()
         held = jobs_held()
+        if not (held or self._leaving):
+            time.sleep(max(self._polled + POLL_INTERVAL - time.monotonic(), 0))  # nothing else is to be done meanwhile
+            self._polled = time.monotonic()
         self._polling = not (held or self._leaving)  # for the SDK looks at both before it asks
         return 0 if self._leaving and not held else 1
 

@@ -89,6 +89,15 @@ def test_a_result_that_the_platform_did_not_take_is_sent_again(bench: Bench, fau
     assert bench.done(job)["status"] == "COMPLETED"
 
 
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_platform_that_fails_at_once_is_not_asked_without_a_pause(bench: Bench, status: int) -> None:
+    bench.platform.inject("job-take", status, times=4)
+    bench.start()
+    until(lambda: bench.takes() > 4)
+    times = [entry["t"] for entry in bench.platform.requests("job-take")]
+    assert all(later - earlier > 0.4 for earlier, later in pairwise(times))
+
+
 def test_an_idle_worker_leaves_at_once_and_its_queue_is_untouched(bench: Bench) -> None:
     worker = bench.start()
     assert bench.done(bench.submit(action="info"))["status"] == "COMPLETED"
