@@ -8,6 +8,7 @@ once, so the coroutine waits for the engine to let go.
 """
 
 import asyncio
+import ctypes
 import gc
 import json
 import logging
@@ -22,7 +23,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -42,6 +43,7 @@ MAX_REPLY_BYTES = 1_000_000
 POST_SECONDS = 10  # a report that hangs may hold up the result for so long
 POLL_SECONDS = 1  # that a platform may take to end a poll that nobody waits for
 POLL_INTERVAL = 0.5  # s from one poll to the next; the SDK asks a platform that fails 500 times a second
+PR_SET_PDEATHSIG = 1  # of prctl(2): what a child is sent when its parent ends, though it be killed
 Reply = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class Worker:
     def begin(self) -> None:
         """Start the engine; to be called in the main thread, before the SDK is imported."""
         signal.signal(signal.SIGTERM, self._on_signal)  # which the kernel keeps from a container's first process else
+        os.register_at_fork(after_in_child=partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGKILL))
         gc.disable()  # which would look through all that is being imported, again and again: a tenth of the start
         self._start = self._engine.submit(self._prepare)
         self._engine.submit(self._finish)
@@ -226,7 +229,7 @@ class Worker:
         self._loop.call_later(0.02, self._hang_up)
 
     def _exit(self, code: int) -> NoReturn:
-        """End this process and the heartbeat, which would outlive it and report the worker alive."""
+        """End this process, and the heartbeat before it."""
         for child in multiprocessing.active_children():
             child.kill()
             child.join(1)

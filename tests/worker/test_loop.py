@@ -184,6 +184,16 @@ def test_the_heartbeat_beats_during_a_job_and_dies_with_the_worker(bench: Bench)
     assert len(bench.platform.requests("ping")) == after
 
 
+def test_the_heartbeat_of_a_killed_worker_ends(bench: Bench) -> None:
+    worker = bench.start()
+    until(lambda: bool(bench.platform.requests("ping")))
+    worker.kill()
+    worker.wait(10)
+    after = len(bench.platform.requests("ping"))
+    time.sleep(2.5)  # two intervals of the heartbeat
+    assert len(bench.platform.requests("ping")) == after
+
+
 def test_a_lost_device_answers_the_job_and_takes_no_other(bench: Bench) -> None:
     worker = bench.start(sys.executable, "-u", str(BROKEN))
     job = bench.submit(source=bench.clip())
