@@ -27,7 +27,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 def run(folder: Path, *arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [*HANDLER, *arguments], cwd=cwd or folder, env=environment(folder), capture_output=True, text=True, timeout=120
+        [*HANDLER, *arguments], cwd=cwd or folder, env=environment(folder), capture_output=True, text=True, timeout=240
     )
 
 
@@ -82,7 +82,7 @@ def test_the_local_server_runs_overlapping_jobs_one_at_a_time(server: str, tmp_p
     samples.video(tmp_path / "clip.mp4", frames=20)
 
     def post(_number: int) -> dict[str, Any]:
-        reply = requests.post(f"{server}/runsync", json={"input": {"source": "clip.mp4"}}, timeout=120)
+        reply = requests.post(f"{server}/runsync", json={"input": {"source": "clip.mp4"}}, timeout=240)
         return dict(reply.json())
 
     with ThreadPoolExecutor(3) as clients:
