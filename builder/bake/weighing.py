@@ -68,10 +68,13 @@ class Weighed(Part):
         self._sum = hashlib.sha256()
 
     def finish(self) -> Fetched:
-        """Named only when it is on the disk itself: a volume may refuse bytes as late as that."""
+        """Named only when it is on the disk itself, and nothing else is: a volume may refuse bytes as late as that."""
         with naming_a_full_disk():
             self._file.flush()
             os.fsync(self._file.fileno())
+        there = os.fstat(self._file.fileno()).st_size
+        if there != self.size:  # what was weighed went through this process, and where nothing locks others write, too
+            raise WrongBytes(f"sent {self.size:,} bytes and {there:,} are there: another bake writes the same file")
         return super().finish()
 
     def demand_size(self, size: int | None) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from builder.bake.weighing import Weighed, WrongBytes
+from engine.storage.hooks import unchecked, unseen
 from tests.builder.baking import Bake, halting, of, runner, there
 from tests.builder.mirror import FILES, HERE, SIZE, asked, catalog, sha256
 from tests.storage.servers import Handler, Responder, Seen, Server, answer, file
@@ -88,6 +90,20 @@ def test_a_wrong_part_is_thrown_away_and_fetched_anew(bake: Bake, web: Server, i
     assert bake("alpha", "--into", into, "--from", web.url("")).code == 0
     assert asked(web, "/a.pth")[-1].headers.get("range") is None
     assert there(into) == of("a.pth", SHARED)
+
+
+def test_a_part_that_another_process_wrote_into_gets_no_name(tmp_path: Path) -> None:
+    """As where a file system has no locks."""
+    with (
+        pytest.raises(WrongBytes, match="sent 300,000 bytes and 300,001 are there: another bake writes the same file"),
+        Weighed(tmp_path / "a.pth", SIZE, unchecked, unseen) as part,
+        (tmp_path / "a.pth.part").open("ab") as other,
+    ):
+        part.write(A)
+        other.write(b"!")
+        other.flush()
+        part.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth.part"]
 
 
 def test_a_mirror_that_is_wrong_twice_is_given_up(bake: Bake, web: Server, into: Path) -> None:
