@@ -65,6 +65,15 @@ def test_every_request_that_is_shown_is_taken() -> None:
         parse(job)
 
 
+def test_the_endpoint_that_the_api_makes_is_the_one_that_the_hub_describes() -> None:
+    (body,) = [json.loads(text) for text in QUOTED.findall(section("Deploy")) if '"image"' in text]
+    hub = json.loads((ROOT / ".runpod" / "hub.json").read_text("utf-8"))["config"]
+    assert body["gpu"]["minCudaVersion"] == min(hub["allowedCudaVersions"])
+    assert set(body["gpu"]["pools"]) <= set(hub["gpuIds"].split(","))
+    assert body["disk"] == hub["containerDiskInGb"]
+    assert {name.lower() for name in body["env"]} <= Settings.model_fields.keys()
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_modules_make_targets_and_files_that_are_named_exist(page: str) -> None:
     code = "\n".join([*(block for _, block in FENCE.findall(TEXTS[page])), *CODE.findall(FENCE.sub("", TEXTS[page]))])
