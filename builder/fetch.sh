@@ -1,7 +1,8 @@
 #!/bin/sh
 # Bakes one slot of the image into /models: fetch.sh "MODEL..." [EARLIER...]
 # It leaves out the files that the slots before it bring, downloads nothing that is there already, and does nothing for
-# an empty slot. The bake reads the secret HF_TOKEN itself; MIRROR_ENV holds lines of NAME=value, taken as they stand.
+# an empty slot. The bake reads MIRROR and the secret HF_TOKEN itself; the secret MIRROR_ENV holds lines of NAME=value,
+# taken as they stand.
 set -eu
 models=$1
 shift
@@ -30,5 +31,4 @@ if test -f /run/secrets/MIRROR_ENV; then
     done </run/secrets/MIRROR_ENV
 fi
 # shellcheck disable=SC2086  # a slot may name several models
-exec python -m builder.bake $models ${1:+--besides "$@"} --into /models \
-    ${MIRROR:+--from "$MIRROR"} ${CONVERT:+--convert}
+exec python -m builder.bake $models ${1:+--besides "$@"} --into /models ${CONVERT:+--convert}

@@ -49,7 +49,7 @@ def _do(options: argparse.Namespace) -> list[str]:
     chosen, besides = entries(catalog, options.models), entries(catalog, options.besides)
     if options.verify:
         return verify(options.into, chosen, besides, everything(catalog), display(sys.stderr), options.jobs)
-    origin = _origin(options.source)
+    origin = _origin(options.source or os.environ.get("MIRROR"))
     if options.plan:
         text, failures = plan(chosen, besides, options.into, origin, options.convert)
         print(text)

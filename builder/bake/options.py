@@ -35,6 +35,7 @@ examples:
 
 environment:
   HF_TOKEN       opens gated repositories; in a build a secret: --mount=type=secret,id=HF_TOKEN
+  MIRROR         what --from names, where that is absent: no process list shows the password in it
   HF_ENDPOINT    a mirror that speaks Hugging Face's protocol
   CATALOG        colon-separated files with models of your own, as for the worker
   BUCKET_*, AWS_*, GCS_CREDENTIALS_JSON   credentials of s3:// and gs:// mirrors, as for the worker
@@ -55,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("models", nargs="*", metavar="MODEL", help="what to bake")
     made.add_argument("--into", type=Path, metavar="DIR", help="the folder, made where it is missing")
-    made.add_argument("--from", dest="source", metavar="DIR|URL", help="a mirror in place of the publishers")
+    made.add_argument(
+        "--from", dest="source", metavar="DIR|URL", help="a mirror in place of the publishers (or MIRROR)"
+    )
     made.add_argument(
         "--besides",
         action="extend",

@@ -120,6 +120,13 @@ def test_plain_https_needs_no_mirror(
     assert (bake("alpha", "--into", into).code, there(into)) == (0, of(*ALPHA))
 
 
+def test_a_mirror_may_be_named_by_the_environment(
+    bake: Bake, web: Server, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIRROR", web.url(""))
+    assert (bake("alpha", "--into", into).code, there(into)) == (0, of(*ALPHA))
+
+
 def test_the_command_works_without_torch(tmp_path: Path) -> None:
     code = "import sys; sys.modules['torch'] = None; import builder.bake.command as m; sys.exit(m.main(['--list']))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
