@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from builder.bake.errors import BakeError, no_room, trouble
+from builder.bake.errors import BakeError, no_room, shown, trouble
 from builder.bake.ledger import Ledger
 from builder.bake.progress import Display
 from builder.bake.sole import sole
@@ -84,7 +84,8 @@ class Arrivals:
         except SourceForbidden as error:
             raise BakeError(f"{file.key}: {way.where} is refused; {way.when_refused}") from error
         except WrongBytes as error:
-            look = f"; it is published at {file.url}" if file.url not in (None, way.where) else ""
+            published = shown(file.url or "")
+            look = f"; it is published at {published}" if published not in ("", way.where) else ""
             raise BakeError(f"{file.key}: {way.where} {error}{look}") from error
         except DiskFull as error:
             raise BakeError(f"{file.key}: {no_room(self.folder)}") from error

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from builder.bake.errors import BakeError
+from builder.bake.errors import BakeError, shown
 from engine.catalog import File
 from engine.errors import JobError, SourceForbidden, SourceNotFound
 from engine.storage.hooks import unchecked
@@ -79,7 +79,7 @@ class Hub:
         """The repository's page, for a person."""
         from huggingface_hub.constants import ENDPOINT
 
-        return f"{ENDPOINT}/{file.source.repo}"
+        return f"{shown(ENDPOINT)}/{file.source.repo}"
 
     def place(self, file: File, commit: str | None) -> str:
         """The file's place in words."""

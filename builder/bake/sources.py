@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import requests
 from pydantic import ValidationError
 
-from builder.bake.errors import BakeError
+from builder.bake.errors import BakeError, shown
 from builder.bake.hub import Hub
 from builder.bake.wanted import Wanted
 from engine.catalog import File, Model, locate
@@ -147,17 +147,18 @@ class FolderMirror:
 
 
 def mirror(address: str, patience: Patience) -> Origin:
-    """The mirror that `--from` names. Raises BakeError."""
+    """The mirror at an address or in a folder. Raises BakeError."""
     scheme, mark, rest = address.partition("://")
     if mark and scheme.lower() in SCHEMES:
         bucket = scheme.lower() in BUCKETS
         if not (is_bucket(rest.partition("/")[0]) if bucket else _host(address)):
-            raise BakeError(f"--from {_shown(address)} names no {'bucket' if bucket else 'host'}")
+            raise BakeError(f"the mirror {shown(address)} names no {'bucket' if bucket else 'host'}")
         if bucket:
             _settings()  # what is wrong with its credentials is told once, and before anything begins
         return Mirror(address, patience)
     if not Path(address).is_dir():
-        raise BakeError(f"--from {address}: there is no such folder; an address begins with {'://, '.join(SCHEMES)}://")
+        begins = "://, ".join(SCHEMES)
+        raise BakeError(f"the mirror {shown(address)}: there is no such folder; an address begins with {begins}://")
     return FolderMirror(Path(address))
 
 
@@ -184,15 +185,7 @@ def _at_address(url: str, patience: Patience) -> Way:
             case _:
                 http.Download(_session(), url, part, check).run(patience)
 
-    return Way(_shown(url), pour, "it was moved, or is missing there", "the credentials given for it do not open it")
-
-
-def _shown(url: str) -> str:
-    """An address without what may be secret in it: a password, a signature."""
-    bare = url.partition("?")[0]
-    scheme, _, rest = bare.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    return Way(shown(url), pour, "it was moved, or is missing there", "the credentials given for it do not open it")
 
 
 def _s3(url: str, part: Part, check: Check, patience: Patience) -> None:

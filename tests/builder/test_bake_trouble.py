@@ -191,7 +191,7 @@ def test_a_file_in_the_place_of_the_folder_is_told(bake: Bake, web: Server, into
 
 def test_a_mirror_that_is_not_there_is_told(bake: Bake, tmp_path: Path, into: Path) -> None:
     ran = bake("alpha", "--into", into, "--from", tmp_path / "none")
-    assert ran.errors == [f"--from {tmp_path}/none: there is no such folder; an address begins with " + SCHEMES]
+    assert ran.errors == [f"the mirror {tmp_path}/none: there is no such folder; an address begins with " + SCHEMES]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_mirror_that_is_not_there_is_told(bake: Bake, tmp_path: Path, into: Pa
 )
 def test_a_mirror_without_a_host_is_told(bake: Bake, into: Path, address: str, lack: str) -> None:
     ran = bake("alpha", "--into", into, "--from", address)
-    assert (ran.errors, into.exists()) == ([f"--from {address} names no {lack}"], False)
+    assert (ran.errors, into.exists()) == ([f"the mirror {address} names no {lack}"], False)
 
 
 def test_a_wrong_setting_is_told_before_a_bucket_is_asked(
@@ -292,6 +292,21 @@ def test_a_password_in_an_address_is_not_shown(bake: Bake, web: Server, into: Pa
     web.script("/extra.safetensors", answer(404))
     ran = bake("extra", "--into", into, "--from", web.url("").replace("http://", "http://me:hunter2@"))
     assert ("hunter2" in ran.err, web.url("/extra.safetensors") in ran.err) == (False, True)
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "s3", "http"])
+def test_a_password_in_an_address_that_is_no_mirror_is_not_shown(bake: Bake, into: Path, scheme: str) -> None:
+    ran = bake("extra", "--into", into, "--from", f"{scheme}://me:hunter2@/x?key=hunter2")
+    assert ran.err.startswith(f"error 1 of 1: the mirror {scheme}:///x") and "hunter2" not in ran.err
+
+
+def test_a_password_in_the_catalog_is_not_shown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, web: Server, into: Path
+) -> None:
+    web.script("/a.pth", file(FLIPPED))
+    described = catalog(tmp_path / "catalog.toml", 'url = "https://me:hunter2@example.com"')
+    ran = runner(capsys, described, tmp_path / "lock.json")("alpha", "--into", into, "--from", web.url(""))
+    assert [error.partition("; ")[2] for error in ran.errors] == ["it is published at https://example.com/a.pth"]
 
 
 def test_a_model_without_files_is_a_mistake_of_its_catalog(
