@@ -5,8 +5,9 @@
 #   docker build -t worker:0.1.0 .         the same as RunPod makes of this repository, which gives no arguments:
 #                                          SeedVR2 3B in fp8 and the bundled model, for a GPU
 #
-# BASE_IMAGE    any Debian or Ubuntu, such as nvidia/cuda:13.0.1-base-ubuntu24.04; Python 3.11 or 3.12 is installed if
-#               it lacks one. Pin it by digest in a release (`docker buildx imagetools inspect IMAGE` prints it).
+# BASE_IMAGE    Debian bookworm, Ubuntu 24.04 (noble) or what stands on them, such as nvidia/cuda:13.0.1-base-ubuntu24.04:
+#               their Python is installed if it is missing. The locks have wheels for 3.11 and 3.12, and an image with
+#               any other is not built. Pin it by digest in a release (`docker buildx imagetools inspect IMAGE`).
 # TORCH_INDEX   whose wheels: they carry CUDA's libraries, the host its driver. Of torch 2.13, cu130 runs on sm_75 to
 #               sm_120 and needs a driver of 580 or newer; cu126 on sm_50 to sm_90, for hosts with older ones (no
 #               Blackwell); cpu on none. Empty: pip's own index.
@@ -47,8 +48,12 @@ ARG MODEL_8=
 
 FROM ${BASE_IMAGE} AS base
 RUN python3 -c "import ensurepip, venv" 2>/dev/null || \
-    { apt-get update && apt-get install -y --no-install-recommends ca-certificates python3 python3-venv && \
-      rm -rf /var/lib/apt/lists/*; }
+    { apt-get update && \
+      DEBIAN_FRONTEND=noninteractive \
+          apt-get install -y --no-install-recommends ca-certificates python3 python3-venv && \
+      rm -rf /var/lib/apt/lists/*; } && \
+    python3 -c "import sys; has = '%d.%d' % sys.version_info[:2]; has in ('3.11', '3.12') or sys.exit( \
+        f'BASE_IMAGE has Python {has}, not 3.11 or 3.12: take one of Debian bookworm or Ubuntu 24.04 (noble)')"
 ENV PYTHONUNBUFFERED=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 
@@ -63,7 +68,8 @@ COPY builder/requirements.txt builder/requirements-bake.txt /opt/
 RUN pip install --no-cache-dir --require-hashes -r /opt/requirements.txt -r /opt/requirements-bake.txt
 RUN pip install --no-cache-dir ${TORCH} ${TORCH_INDEX:+--index-url ${TORCH_INDEX}}
 
-# Fetching weights needs little, and nothing of the rest of the code: what changes there does not fetch anything again.
+# What a bake imports and reads, and no more of the code: a change of these files, of their packages, of the base or of an
+# argument that a stage declares fetches weights again, a change of anything else does not.
 FROM base AS fetch
 ENV PATH=/opt/fetch/bin:$PATH
 RUN python3 -m venv /opt/fetch
@@ -76,8 +82,11 @@ COPY builder/bake ./builder/bake
 COPY engine/__init__.py engine/amounts.py engine/catalog.lock.json engine/catalog.py engine/catalog.toml \
      engine/entries.py engine/errors.py engine/locating.py engine/manifests.py engine/settings.py engine/version.py \
      ./engine/
-COPY engine/data ./engine/data
-COPY engine/storage ./engine/storage
+COPY engine/data/bundled-x2.safetensors ./engine/data/
+COPY engine/storage/__init__.py engine/storage/addresses.py engine/storage/buckets.py engine/storage/dialling.py \
+     engine/storage/disk.py engine/storage/gcs.py engine/storage/hooks.py engine/storage/http.py \
+     engine/storage/part.py engine/storage/patience.py engine/storage/s3.py engine/storage/sources.py \
+     ./engine/storage/
 ARG MIRROR
 ARG CATALOG
 ENV MIRROR=${MIRROR} \
@@ -281,7 +290,8 @@ LABEL org.opencontainers.image.title="Restoration worker" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 USER ${RUN_AS}
-# As that user the code imports, and what the worker offers is known and, where the image brings weights, whole.
-RUN python -c "import handler" && python -m builder.offer
+# As that user the code and every compiled package import, and what the worker offers is known and, where the image
+# brings weights, whole.
+RUN python -c "import av, handler, numpy, PIL.Image, safetensors, sentencepiece, torch" && python -m builder.offer
 # Process 1 is Python itself, which gets the platform's SIGTERM.
 CMD ["python", "-u", "handler.py"]

@@ -4,13 +4,20 @@ import ast
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
+from importlib.metadata import files, packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
+from builder.bake.command import main
+from builder.lock import PYTHONS
 from tests.builder.dockerfile import ROOT, arguments, read, sources, variables
+from tests.builder.test_image_lock import PROJECT
+from tests.builder.test_image_offer import lay
 
 Fetch = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -23,21 +30,15 @@ def runs() -> list[str]:
     return [text for stage in FILE.stages for text in stage.texts("RUN")]
 
 
-def copied(stage: str) -> list[Path]:
-    return [ROOT / path for text in FILE.stage(stage).texts("COPY") for path in sources(text)]
-
-
-def imported(path: Path) -> Iterator[Path]:
-    """The files of ours that a file imports, wherever it does so."""
+def imported(path: Path) -> Iterator[str]:
+    """The modules of ours that a file imports, wherever it does so."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            place = ROOT / name.replace(".", "/")
-            yield from (each for each in (place.with_suffix(".py"), place / "__init__.py") if each.is_file())
+        yield from (name for name in names if (ROOT / name.replace(".", "/")).with_suffix(".py").is_file())
 
 
 def test_process_1_is_python_itself() -> None:
@@ -78,6 +79,21 @@ def test_packages_come_from_the_lock_by_their_hashes_and_torch_at_one_version() 
 def test_packages_of_the_system_leave_no_lists_behind() -> None:
     systems = [text for text in runs() if "apt-get" in text]
     assert all("--no-install-recommends" in text and "rm -rf /var/lib/apt/lists" in text for text in systems)
+    assert all("DEBIAN_FRONTEND=noninteractive apt-get install" in text for text in systems)
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+def test_a_base_has_a_python_that_the_locks_have_wheels_for(version: str, tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    told = f"import sys; sys.version_info = ({version.replace('.', ', ')}, 0, 'final', 0); exec(sys.argv[1])"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{told}" "$2"\n')
+    python.chmod(0o755)
+    [step] = FILE.stage("base").texts("RUN")
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-c", step], env=env, capture_output=True, text=True, check=False)
+    refusal = f"BASE_IMAGE has Python {version}, not {' or '.join(PYTHONS)}: "
+    assert (done.returncode == 0, done.stderr == "") == (version in PYTHONS,) * 2
+    assert done.stderr.startswith("" if version in PYTHONS else refusal)
 
 
 def test_no_argument_or_variable_holds_a_secret() -> None:
@@ -128,19 +144,37 @@ def test_the_builder_sees_no_repository_environment_test_or_result() -> None:
     assert not {rule[1:].split("/")[0] for rule in rules[1:]} & {".git", ".venv", "tests", "outputs", "build", "docs"}
 
 
-def test_the_stage_that_fetches_has_all_that_bake_imports() -> None:
-    """And no more of the engine's modules than that, so that a change elsewhere does not fetch again."""
-    waiting = list((ROOT / "builder" / "bake").glob("*.py"))
-    needed = set(waiting)
-    waiting.remove(ROOT / "builder" / "bake" / "converting.py")  # what that takes besides is in `convert`
-    while waiting:
-        new = set(imported(waiting.pop())) - needed
-        needed |= new
-        waiting += new
-    places = copied("fetch")
-    assert [path for path in needed if not any(path.is_relative_to(place) for place in places)] == []
-    modules = [path for path in places if path.suffix == ".py" and path.name != "__init__.py"]
-    assert [path for path in modules if path not in needed] == []
+def test_the_stage_that_fetches_holds_what_a_bake_takes_and_no_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What lies there besides would fetch everything again when it changes."""
+    lay(FILE.stage("fetch"), tmp_path)
+    bake = [path for path in (ROOT / "builder" / "bake").glob("*.py") if path.name != "converting.py"]  # in `convert`
+    named = {name for path in bake for name in imported(path)}
+    plan = ["--plan", "realesrgan", "seedvr2-3b-fp8", "wan21-i2v-720p-fp8"]
+    code = f"import sys, {', '.join(named)}; sys.exit(builder.bake.command.main({plan}))"
+    command = [sys.executable, "-X", "importtime", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert main(plan) == 0 and done.stdout == capsys.readouterr().out
+    taken = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    there = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in there if path.suffix == ".py"}
+    assert modules - taken == {"builder.bake.__main__"}
+    assert {path.name for path in there if path.suffix != ".py"} == {
+        *("requirements-bake.txt", "fetch.sh", "catalog.toml", "catalog.lock.json", "bundled-x2.safetensors"),
+    }
+
+
+def test_the_last_step_imports_every_compiled_package() -> None:
+    """So that one which lacks a library of the system is found while building."""
+    [step] = [text for text in FILE.final.texts("RUN") if "import" in text]
+    named = re.findall(r"\w+", step.partition("import ")[2].partition('"')[0])
+    known = packages_distributions()
+    owners = {owner for name in named for owner in known.get(name, ())}
+    asked = {Requirement(line).name for line in PROJECT["dependencies"]}
+    compiled = {name for name in asked if any(".so" in path.suffixes for path in files(name) or ())}
+    assert {"torch", "av"} <= compiled <= owners
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from builder.offer import offered
 from engine.jobs.desk import Desk
 from engine.settings import Settings
 from tests.builder.baking import Bake
-from tests.builder.dockerfile import ROOT, read, sources
+from tests.builder.dockerfile import ROOT, Stage, read, sources
 from tests.storage.servers import Server
 
 
@@ -36,20 +37,15 @@ def test_an_image_without_weights_leaves_them_to_a_volume_and_must_know_their_na
 
 def test_the_steps_of_the_last_stage_succeed_on_what_reaches_the_builder(tmp_path: Path) -> None:
     """Those that need neither root nor weights: the code is whole, compiles, imports and offers what it names."""
-    context, app = tmp_path / "context", tmp_path / "app"
-    sent(context)
     final = read().final
-    for text in final.texts("COPY"):
-        *found, into = text.split()
-        for path in sources(text):
-            copy(context / path, app / into / Path(path).name if len(found) > 1 else app / into)
+    lay(final, tmp_path)
     steps = [text for text in final.texts("RUN") if "useradd" not in text]
     env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "MODELS": "bundled", "REVISION": "c0ffee"}
     for step in steps:
-        done = subprocess.run(["sh", "-c", step], cwd=app, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(["sh", "-c", step], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, ""), step
-    assert len(steps) == 2 and (app / "REVISION").read_text() == "c0ffee\n"
-    assert len(list(app.rglob("*.pyc"))) == len(list(app.rglob("*.py")))
+    assert len(steps) == 2 and (tmp_path / "REVISION").read_text() == "c0ffee\n"
+    assert len(list(tmp_path.rglob("*.pyc"))) == len(list(tmp_path.rglob("*.py")))
 
 
 def test_a_default_that_the_image_does_not_bring_is_not_built(tmp_path: Path) -> None:
@@ -64,6 +60,16 @@ def test_a_default_that_the_image_does_not_bring_is_not_built(tmp_path: Path) ->
     assert done.returncode == 1 and re.match(r"MODELS offers seedvr2_3b_fp8\S*  files  .* is missing; ", line), line
 
 
+def lay(stage: Stage, into: Path) -> None:
+    """Copies what a stage takes of what reaches the builder; `into` stands for /app and for the root."""
+    with TemporaryDirectory() as context:
+        sent(Path(context))
+        for text in stage.texts("COPY"):
+            place = into / (to := text.split()[-1]).lstrip("/")
+            for path in sources(text):
+                copy(Path(context) / path, place / Path(path).name if to.endswith("/") else place)
+
+
 def sent(into: Path) -> None:
     """What .dockerignore lets through."""
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
@@ -71,6 +77,9 @@ def sent(into: Path) -> None:
     for rule in rules:
         for path in ROOT.glob(rule[1:]) if rule.startswith("!") else ():
             copy(path, into / path.relative_to(ROOT), *never)
+    for rule in rules[1:]:
+        if not rule.startswith(("!", "**/")):
+            (into / rule).unlink()
 
 
 def copy(path: Path, to: Path, *never: str) -> None:
