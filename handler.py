@@ -6,6 +6,7 @@ python handler.py --rp_serve_api           a local HTTP server with the SDK's fo
 (RUNPOD_WEBHOOK_GET_JOB set)               a worker of the platform's queue
 """
 
+import asyncio
 import os
 import sys
 from importlib import import_module
@@ -50,6 +51,7 @@ def import_runpod() -> Any:
     import runpod
 
     persevere()
+    heed_early_stops()
     return runpod
 
 
@@ -64,6 +66,21 @@ def persevere() -> None:
 
     patient = ExponentialRetry(9, 0.25, statuses={429}, exceptions={ClientConnectionError})
     rp_http.FibonacciRetry = lambda attempts: patient
+
+
+def heed_early_stops() -> None:
+    """Have the SDK stop a job, too, that it has taken and not yet begun, which it does ten times a second."""
+    from runpod.serverless.modules.rp_scale import JobScaler
+
+    stop_job = JobScaler.stop_job
+
+    async def stop(scaler: Any, job_id: str) -> bool:
+        while job_id not in scaler.jobs_tasks and scaler.job_progress.get(job_id):
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0)  # a task that is cancelled before its first step never gives its job back
+        return bool(await stop_job(scaler, job_id))
+
+    JobScaler.stop_job = stop
 
 
 def main() -> None:

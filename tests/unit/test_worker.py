@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from runpod.serverless.modules.rp_scale import JobScaler
 from runpod.serverless.modules.worker_state import JobsProgress
 
 import handler
@@ -119,6 +120,31 @@ def test_a_job_that_comes_as_the_poll_is_broken_off_is_answered_before_the_worke
         asyncio.run(poll())
     assert ended.value.code == 0
     assert order[0] == "hung up" and order[-1] == "answered"
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_job_that_is_cancelled_before_it_began_is_stopped_and_given_back(turns: int) -> None:
+    handler.import_runpod()
+    held, began = JobsProgress(), list[str]()
+
+    async def work(session: object, config: object, job: dict[str, Any]) -> None:
+        began.append(job["id"])
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        scaler = JobScaler({})
+        scaler.jobs_handler = work
+        await scaler.jobs_queue.put({"id": "a"})
+        held.add("a")
+        runner = asyncio.create_task(scaler.run_jobs(None))
+        for _ in range(turns):  # of the loop, in one of which the job begins
+            await asyncio.sleep(0)
+        assert await scaler.stop_job("a")
+        scaler.kill_worker()
+        await asyncio.wait_for(runner, 5)
+
+    asyncio.run(main())
+    assert began == ["a"] and not held
 
 
 class Busy(io.StringIO):
