@@ -106,7 +106,8 @@ def load_weights(
             module.scale = reader.scale(given.scale, 2)
         return given.nbytes
 
-    with Reader(device or torch.device("cpu"), paths) as reader, ThreadPoolExecutor(reader.threads) as pool:
+    with Reader(device or torch.device("cpu"), paths) as reader:
+        pool = ThreadPoolExecutor(reader.threads)
         try:
             for nbytes in pool.map(fetch, sorted(weights.items(), key=_place)):
                 arrived(nbytes)
