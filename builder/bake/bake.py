@@ -86,7 +86,7 @@ class Bake:
             self.display.say(f"{key}: already there, verified" if good else f"{key}: has changed since it was baked")
             return good
 
-        return {key: listed[key] for key, good in together(listed, same, self.jobs).items() if good}
+        return {key: listed[key] for key, good in together(listed, same, self.jobs, self.display.say).items() if good}
 
     def _brought(self, wanted: Mapping[str, Wanted], lacking: Iterable[str]) -> dict[str, Baked]:
         facts = self._each(lacking, lambda key, check: self.origin.facts(wanted[key]))
@@ -116,7 +116,8 @@ class Bake:
                 self.display.say(f"FAILED {error}")
                 return None
 
-        return {key: each for key, each in together(keys, work, self.jobs).items() if each is not None}
+        done = together(keys, work, self.jobs, self.display.say)
+        return {key: each for key, each in done.items() if each is not None}
 
     def _listed(self, entry: Entry, baked: Mapping[str, Baked], before: Mapping[str, Manifest]) -> Manifest | None:
         """The manifest of an entry that is whole, written; None where files failed or none are to be baked."""

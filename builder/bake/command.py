@@ -22,9 +22,11 @@ from engine.errors import JobError
 from engine.manifests import NotAManifest, read
 from engine.storage.patience import Patience
 
+STOPPED = 130  # the exit code after Ctrl-C
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit code."""
+    """The exit code. After STOPPED a thread may still wait for a silent server, and is to be left behind."""
     options = command.read(arguments)
     try:
         failures = _do(options)
@@ -32,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         failures = [str(error)]
     except KeyboardInterrupt:
         print("stopped; the same command goes on with what has come", file=sys.stderr)
-        return 130
+        return STOPPED
     for number, failure in enumerate(failures, 1):
         print(f"error {number} of {len(failures)}: {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -9,12 +9,16 @@ from engine.errors import Cancelled
 from engine.storage.hooks import Check
 
 R = TypeVar("R")
+GRACE = 1.0  # seconds; who waits for a silent server, or for another bake, calls no check in that time
 
 
-def together(keys: Iterable[str], task: Callable[[str, Check], R], jobs: int) -> dict[str, R]:
+def together(
+    keys: Iterable[str], task: Callable[[str, Check], R], jobs: int, say: Callable[[str], None]
+) -> dict[str, R]:
     """What `task` returns for each key, `jobs` of them at a time.
 
-    What a task raises is raised when the others have ended, which they do when they next call the check given to them.
+    What a task raises, and Ctrl-C, is told at once and raised when the others have ended, which they do when they next
+    call the check given to them, or were given GRACE to.
     """
     stop = threading.Event()
 
@@ -22,13 +26,16 @@ def together(keys: Iterable[str], task: Callable[[str, Check], R], jobs: int) ->
         if stop.is_set():
             raise Cancelled("the bake was stopped")
 
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            under_way = {key: pool.submit(task, key, check) for key in keys}
-            for each in wait(under_way.values(), return_when=FIRST_EXCEPTION).done:
-                each.result()
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ThreadPoolExecutor(jobs)
+    under_way = {key: pool.submit(task, key, check) for key in keys}
+    try:
+        for each in wait(under_way.values(), return_when=FIRST_EXCEPTION).done:
+            each.result()
+    except BaseException:
+        stop.set()
+        say("stopping what is under way")
+        pool.shutdown(wait=False, cancel_futures=True)
+        wait([each for each in under_way.values() if not each.cancelled()], timeout=GRACE)
+        raise
+    pool.shutdown()
     return {key: each.result() for key, each in under_way.items()}

@@ -40,9 +40,11 @@ def verify(
             failures.append(f"{converted_key(entry)}: is not what would be converted now; bake {entry.name} again")
     files = {key: each for key, each in baked.items() if key in _keys(entries, manifests)} if entries else baked
     published = {file.key: file for entry in known for file in entry.files}
-    found = together(
-        files, lambda key, check: _wrong(folder, key, files[key], published.get(key), display, check), jobs
-    )
+
+    def wrong(key: str, check: Check) -> str | None:
+        return _wrong(folder, key, files[key], published.get(key), display, check)
+
+    found = together(files, wrong, jobs, display.say)
     return [*failures, *filter(None, found.values())]
 
 

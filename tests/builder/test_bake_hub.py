@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from builder.bake.errors import BakeError
-from builder.bake.hub import token_of
+from builder.bake.hub import Hub, token_of
+from engine.catalog import File, Source
+from engine.storage.patience import Patience
 from tests.builder.baking import Bake, of, runner, there
 from tests.builder.mirror import COMMIT, FILES, REPO, HubServer, asked, catalog, sha256
 from tests.storage.servers import answer, serving
@@ -119,6 +121,12 @@ def test_a_file_that_was_moved_is_told_with_its_revision(
             f"see {hub.url('')}/{REPO}"
         )
     )
+
+
+def test_a_password_of_another_endpoint_is_not_shown(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://me:hunter2@mirror")
+    file = File("a.pth", None, "a.pth", "network", Source("MIT", repo=REPO))
+    assert Hub(None, Patience()).page(file) == f"https://mirror/{REPO}"
 
 
 def test_a_hub_that_fails_once_is_asked_again(branch: Bake, hub: HubServer, into: Path) -> None:

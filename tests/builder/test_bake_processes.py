@@ -1,6 +1,7 @@
 """Bakes in processes of their own: killed in the middle, two at once."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -39,6 +40,25 @@ def test_a_killed_bake_is_gone_on_with(bake: Bake, web: Server, into: Path, tmp_
     assert left and A.startswith(left)
     assert (bake("alpha", "--into", into, "--from", web.url("")).code, there(into)) == (0, of("a.pth", SHARED))
     assert asked(web, "/a.pth")[-1].headers["range"] == f"bytes={len(left)}-"
+
+
+def test_ctrl_c_waits_for_no_silent_server(web: Server, into: Path, tmp_path: Path, lock: Path, bake: Bake) -> None:
+    asked_first, ended = threading.Event(), threading.Event()
+
+    def silent(handler: Handler, seen: Seen) -> None:
+        asked_first.set()
+        assert ended.wait(60)
+        handler.hang_up()
+
+    web.faults.append(("GET /a.pth", silent))
+    command = ("alpha", "--into", into, "--from", web.url(""))
+    with started(*command, described=tmp_path / "catalog.toml", lock=lock) as process:
+        assert asked_first.wait(60)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1].splitlines()
+    ended.set()
+    assert (process.returncode, said[-1], "stopping what is under way" in said) == (130, STOPPED, True)
+    assert (bake(*command).code, there(into)) == (0, of("a.pth", SHARED))
 
 
 def test_two_bakes_at_once_fetch_each_file_once(
@@ -84,4 +104,5 @@ def test_two_models_at_once_in_one_folder(web: Server, into: Path, tmp_path: Pat
     assert there(into) == of("a.pth", "b.pth", SHARED)
 
 
+STOPPED = "stopped; the same command goes on with what has come"
 DONE = "alpha: 2 files, 600 kB, verified in {}\n"
