@@ -57,7 +57,7 @@ class Bake:
             refuse_others(wanted, self.entries, before)
             here = self._unchanged(lying(wanted, self.folder, before))
             baked = here | self._brought(wanted, [key for key in wanted if key not in here])
-            made = tuple(filter(None, [self._listed(entry, baked, before) for entry in self.entries]))
+            made = tuple(filter(None, [self._made(entry, baked, before) for entry in self.entries]))
             fix_times(self.folder, self._touched(made))
         except OSError as error:
             raise BakeError(trouble(error, self.folder)) from error
@@ -112,35 +112,49 @@ class Bake:
             try:
                 return task(key, check)
             except BakeError as error:
-                self._failures[key] = str(error)
-                self.display.say(f"FAILED {error}")
+                self._failed(key, error)
                 return None
 
         done = together(keys, work, self.jobs, self.display.say)
         return {key: each for key, each in done.items() if each is not None}
 
-    def _listed(self, entry: Entry, baked: Mapping[str, Baked], before: Mapping[str, Manifest]) -> Manifest | None:
+    def _failed(self, what: str, error: BakeError) -> None:
+        self._failures[what] = str(error)
+        self.display.say(f"FAILED {error}")
+
+    def _made(self, entry: Entry, baked: Mapping[str, Baked], before: Mapping[str, Manifest]) -> Manifest | None:
         """The manifest of an entry that is whole, written; None where files failed or none are to be baked."""
+        found = self._whole(entry, baked, before)
+        if found is None:
+            return None
+        if not found:
+            self.display.say(f"{entry.name}: nothing to bake, it comes with the code or lies in another layer")
+            return None
+        manifest = Manifest(entry.name, self._converted(entry, found))
+        write(self.folder, manifest)
+        self._clear(entry, manifest, before)
+        return manifest
+
+    def _whole(
+        self, entry: Entry, baked: Mapping[str, Baked], before: Mapping[str, Manifest]
+    ) -> Mapping[str, Baked] | None:
+        """All that an entry is made of here; None where something of it failed."""
         old = before[entry.name].files if entry.name in before else {}
         needed = to_bake([entry], self.besides, self.folder, before).keys()
         if not needed <= baked.keys():
             return None
         own = {file.key for file in entry.files} | {converted_key(entry)}
         found = {key: each for key, each in old.items() if key in own and each.lies_at(self.folder / key)}
-        found |= {key: baked[key] for key in needed}
+        return found | {key: baked[key] for key in needed}
+
+    def _converted(self, entry: Entry, found: Mapping[str, Baked]) -> Mapping[str, Baked]:
+        """The same with its network converted, where that is asked for, there and does not fail."""
         if self.converting and isinstance(entry, Model) and found.keys() >= {file.key for file in entry.network}:
             try:
-                found = convert(entry, self.folder, found, self.display)
+                return convert(entry, self.folder, found, self.display)
             except BakeError as error:
-                self._failures[entry.name] = str(error)
-                self.display.say(f"FAILED {error}")
-        if not found:
-            self.display.say(f"{entry.name}: nothing to bake, it comes with the code or lies in another layer")
-            return None
-        manifest = Manifest(entry.name, found)
-        write(self.folder, manifest)
-        self._clear(entry, manifest, before)
-        return manifest
+                self._failed(entry.name, error)
+        return found
 
     def _touched(self, made: Iterable[Manifest]) -> Iterator[Path]:
         """The files of those manifests, they themselves, and folders that a conversion may have left empty."""
