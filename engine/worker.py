@@ -192,6 +192,7 @@ class Worker:
             self._start.result()
         except (Exception, SystemExit) as error:
             log.critical("no jobs will be taken: %s", error, exc_info=None if isinstance(error, JobError) else error)
+            end_heartbeat()  # whose next ping would say that all is well
             report_unhealthy("load", str(error))
             self._exit(1)
 
@@ -230,9 +231,7 @@ class Worker:
 
     def _exit(self, code: int) -> NoReturn:
         """End this process, and the heartbeat before it."""
-        for child in multiprocessing.active_children():
-            child.kill()
-            child.join(1)
+        end_heartbeat()
         for stream in (sys.stdout, sys.stderr):
             with suppress(RuntimeError, OSError):  # likewise, or nobody reads it any more
                 stream.flush()
@@ -244,6 +243,13 @@ def jobs_held() -> int:
     from runpod.serverless.modules.worker_state import JobsProgress
 
     return int(JobsProgress().get_job_count())
+
+
+def end_heartbeat() -> None:
+    """End the SDK's process that reports this worker alive."""
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join(1)
 
 
 def half_close() -> None:
