@@ -13,7 +13,7 @@ from builder.bake.sources import Facts, Origin, Way
 from builder.bake.wanted import Wanted
 from builder.bake.weighing import Weighed, WrongBytes, digest
 from engine.amounts import size
-from engine.catalog import File, Model
+from engine.catalog import File
 from engine.errors import Cancelled, DiskFull, JobError, SourceForbidden, SourceNotFound
 from engine.manifests import Baked
 from engine.storage.hooks import Check
@@ -100,7 +100,7 @@ class Arrivals:
         ):
             self._pour(part, facts, way, check)
             if facts.sha256 is None:
-                part.demand_likely(_estimate(wanted))
+                part.demand_likely(wanted.estimate)
             baked = _baked(file, part.size, part.sha256, facts)
             self._record(file, baked)
             part.finish()
@@ -136,21 +136,13 @@ class Arrivals:
 
 
 def _pour_once(part: Weighed, facts: Facts, way: Way, check: Check) -> None:
-    if facts.bytes is None or part.size != facts.bytes:
+    if facts.sha256 is None or part.size != facts.bytes:  # what cannot be weighed is not taken as it lies there
         way.pour(part, check)
     part.demand_size(part.size)
     if facts.sha256 not in (None, part.sha256):
         found = part.sha256
         part.restart()
         raise WrongBytes(f"has sha256 {found}, {facts.sha256} expected")
-
-
-def _estimate(wanted: Wanted) -> int | None:
-    """About how many bytes a network of one file has, None of any other."""
-    entry = wanted.entry
-    if not isinstance(entry, Model) or [file.key for file in entry.network] != [wanted.file.key]:
-        return None
-    return entry.bytes_of(wanted.file.role)
 
 
 def _baked(file: File, size: int, sha256: str, facts: Facts) -> Baked:

@@ -101,9 +101,8 @@ class Bake:
         if needed > free:
             raise BakeError(too_small(needed, free, self.folder))
         if facts:
-            self.display.say(
-                f"{number_of_files(len(facts))} to come, {size(needed)}; {size(free)} are free at {self.folder}"
-            )
+            told = f"{number_of_files(len(facts))} to come, {size(needed)}{unsized(coming, wanted)}"
+            self.display.say(f"{told}; {size(free)} are free at {self.folder}")
 
     def _each(self, keys: Iterable[str], task: Callable[[str, Check], R]) -> dict[str, R]:
         """What the task returns for each key. A BakeError is noted, and the others go on."""
@@ -213,11 +212,20 @@ def still_to_come(path: Path, total: int | None) -> int:
 def room_needed(folder: Path, coming: Mapping[str, int | None], wanted: Mapping[str, Wanted], converting: bool) -> int:
     """How many bytes are yet to be written, as far as they are known; `coming` says how large those are that come.
 
-    Networks are converted one after the other, and what was published is removed after each.
+    What nobody tells the size of counts by its estimate. Networks are converted one after the other, and what was
+    published is removed after each.
     """
-    needed = sum(still_to_come(folder / key, total) for key, total in coming.items())
+    needed = sum(
+        still_to_come(folder / key, wanted[key].estimate if total is None else total) for key, total in coming.items()
+    )
     networks = {each.entry for each in wanted.values() if each.file.key in {f.key for f in own_files(each.entry)}}
     return needed + (max(map(room, networks), default=0) if converting else 0)
+
+
+def unsized(coming: Mapping[str, int | None], wanted: Mapping[str, Wanted]) -> str:
+    """How many of those files `room_needed` does not count, to be said behind a sum."""
+    count = sum(total is None and wanted[key].estimate is None for key, total in coming.items())
+    return f", and {count} of unknown size" if count else ""
 
 
 def too_small(needed: int, free: int, folder: Path) -> str:

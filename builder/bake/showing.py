@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from builder.bake.bake import lying, room_needed, to_bake, too_small
+from builder.bake.bake import lying, room_needed, to_bake, too_small, unsized
 from builder.bake.errors import BakeError, trouble
 from builder.bake.sources import Facts, Origin
 from builder.bake.wanted import Entry, Wanted, everything
@@ -46,9 +46,9 @@ def plan(
         digest = each.file.sha256 or "recorded on the first download"
         rows.append((key, size(each.file.bytes), digest, each.file.source.licence, source))
     coming = {key: each.file.bytes for key, each in wanted.items() if key not in here}
-    known, unknown = sum(filter(None, coming.values())), list(coming.values()).count(None)
-    more = f", and {unknown} of unknown size" if unknown else ""
-    lines = [*broken, table(rows), f"{number_of_files(len(coming))} to download: {size(known)}{more}"]
+    download = sum(each or wanted[key].estimate or 0 for key, each in coming.items())
+    told = f"{number_of_files(len(coming))} to download: {size(download)}{unsized(coming, wanted)}"
+    lines = [*broken, table(rows), told]
     if folder is None:
         return "\n".join(lines), []
     needed, free = room_needed(folder, coming, wanted, converting), _free(folder)

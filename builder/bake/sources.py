@@ -1,4 +1,4 @@
-"""Where a file comes from: its publisher, or a mirror. The bytes themselves are moved by `engine.storage`'s downloads.
+"""Where a file comes from: its publisher, or a mirror.
 
 A mirror is a folder or the address of one (http, https, s3, gs). It is laid out like the folder that is baked into
 (`<file.key>`) or as `<repository's name>/<path>`; a folder may also be a Hugging Face cache. A mirror that speaks the
@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-import requests
-from pydantic import ValidationError
-
+from builder.bake.addresses import pour, session, settings, told_bytes
 from builder.bake.errors import BakeError, shown
 from builder.bake.hub import Hub
 from builder.bake.wanted import Wanted
 from engine.catalog import File, Model, locate
-from engine.settings import Settings, complaint
 from engine.storage import http
-from engine.storage.buckets import bucket_object, is_bucket
-from engine.storage.dialling import certificate_authorities
+from engine.storage.buckets import is_bucket
 from engine.storage.hooks import PIECE, Check
 from engine.storage.part import Part
 from engine.storage.patience import Patience
@@ -88,15 +84,15 @@ class Publishers:
         return [_at_address(file.url, self.patience)]
 
     def _hugging_face(self, file: File, commit: str) -> Way:
-        def pour(part: Part, check: Check) -> None:
-            session = _session()
-            session.auth = lambda request: request  # else a ~/.netrc would take the place of the token
-            http.Download(session, self.hub.url(file, commit), part, check, self.hub.credentials).run(self.patience)
+        def fetch(part: Part, check: Check) -> None:
+            made = session()
+            made.auth = lambda request: request  # else a ~/.netrc would take the place of the token
+            http.Download(made, self.hub.url(file, commit), part, check, self.hub.credentials).run(self.patience)
 
         page = self.hub.page(file)
         return Way(
             self.hub.place(file, commit),
-            pour,
+            fetch,
             f"it was moved or renamed; see {page}/tree/{commit}",
             self.hub.when_refused(file),
         )
@@ -110,15 +106,22 @@ class Mirror:
     patience: Patience
 
     def facts(self, wanted: Wanted) -> Facts:
-        return _stated(wanted.file)
+        stated = _stated(wanted.file)
+        if stated.bytes is not None:
+            return stated
+        told = filter(None, map(told_bytes, self._places(wanted.file)))
+        return replace(stated, bytes=next(told, None))
 
     def ways(self, wanted: Wanted, facts: Facts) -> list[Way]:
-        base, file = self.address.rstrip("/"), wanted.file
+        return [_at_address(place, self.patience) for place in self._places(wanted.file)]
+
+    def _places(self, file: File) -> list[str]:
+        base = self.address.rstrip("/")
         places = [file.key]
         if file.source.repo is not None:
             places.append(f"{file.source.repo.partition('/')[2]}/{file.path}")
         quoted = [quote(place) if base.startswith("http") else place for place in places]
-        return [_at_address(f"{base}/{place}", self.patience) for place in quoted]
+        return [f"{base}/{place}" for place in quoted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +131,20 @@ class FolderMirror:
     folder: Path
 
     def facts(self, wanted: Wanted) -> Facts:
-        return _stated(wanted.file)
+        stated, path = _stated(wanted.file), self._path(wanted)
+        return replace(stated, bytes=path.stat().st_size) if path else stated
 
     def ways(self, wanted: Wanted, facts: Facts) -> list[Way]:
-        file, entry = wanted.file, wanted.entry
+        path = self._path(wanted)
+        if path is None:
+            raise BakeError(f"{wanted.file.key}: {self._lack(wanted.file)}")
+        return [Way(str(path), lambda part, check: _copy(path, part), "it is gone", "it may not be read")]
+
+    def _path(self, wanted: Wanted) -> Path | None:
+        entry = wanted.entry
         # A converted network stands for its published files, and only they are wanted: no model of no name has one.
         published = replace(entry, name="") if isinstance(entry, Model) else entry
-        path = locate(published, [self.folder]).paths.get(file.name)
-        if path is None:
-            raise BakeError(f"{file.key}: {self._lack(file)}")
-        return [Way(str(path), lambda part, check: _copy(path, part), "it is gone", "it may not be read")]
+        return locate(published, [self.folder]).paths.get(wanted.file.name)
 
     def _lack(self, file: File) -> str:
         here = self.folder / file.key
@@ -154,7 +161,7 @@ def mirror(address: str, patience: Patience) -> Origin:
         if not (is_bucket(rest.partition("/")[0]) if bucket else _host(address)):
             raise BakeError(f"the mirror {shown(address)} names no {'bucket' if bucket else 'host'}")
         if bucket:
-            _settings()  # what is wrong with its credentials is told once, and before anything begins
+            settings()  # what is wrong with its credentials is told once, and before anything begins
         return Mirror(address, patience)
     if not Path(address).is_dir():
         begins = "://, ".join(SCHEMES)
@@ -174,39 +181,12 @@ def _stated(file: File) -> Facts:
 
 
 def _at_address(url: str, patience: Patience) -> Way:
-    scheme = url.partition(":")[0].lower()
-
-    def pour(part: Part, check: Check) -> None:
-        match scheme:
-            case "s3":
-                _s3(url, part, check, patience)
-            case "gs":
-                _gcs(url, part, check, patience)
-            case _:
-                http.Download(_session(), url, part, check).run(patience)
-
-    return Way(shown(url), pour, "it was moved, or is missing there", "the credentials given for it do not open it")
-
-
-def _s3(url: str, part: Part, check: Check, patience: Patience) -> None:
-    from engine.storage import s3
-
-    s3.Download(s3.Access.from_settings(_settings()), bucket_object(url), part, check).run(patience)
-
-
-def _gcs(url: str, part: Part, check: Check, patience: Patience) -> None:
-    from engine.storage import gcs
-
-    key = _settings().gcs_credentials_json
-    gcs.Download(key.get_secret_value() if key else None, bucket_object(url), part, check).run(patience)
-
-
-def _settings() -> Settings:
-    """The worker's, for the credentials among them. Raises BakeError."""
-    try:
-        return Settings.from_env()
-    except ValidationError as error:
-        raise BakeError(f"a setting is wrong: {complaint(error)}") from error
+    return Way(
+        shown(url),
+        lambda part, check: pour(url, part, check, patience),
+        "it was moved, or is missing there",
+        "the credentials given for it do not open it",
+    )
 
 
 def _copy(path: Path, part: Part) -> None:
@@ -215,12 +195,3 @@ def _copy(path: Path, part: Part) -> None:
         file.seek(part.size)
         while piece := file.read(PIECE):
             part.write(piece)
-
-
-def _session() -> requests.Session:
-    """As the environment wants it, proxies and certificates included: these addresses are the operator's own."""
-    made = requests.Session()
-    made.verify = certificate_authorities()
-    made.headers["User-Agent"] = "restoration-worker"
-    made.headers["Accept-Encoding"] = "identity"
-    return made

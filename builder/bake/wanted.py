@@ -18,6 +18,13 @@ class Wanted:
     file: File
     entry: Entry
 
+    @property
+    def estimate(self) -> int | None:
+        """About how many bytes a network of one file has, None of any other."""
+        if not isinstance(self.entry, Model) or [file.key for file in self.entry.network] != [self.file.key]:
+            return None
+        return self.entry.bytes_of(self.file.role)
+
 
 def everything(catalog: Catalog) -> list[Entry]:
     """All models and LoRAs, in order."""

@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from builder.bake.bake import TIME
+from builder.bake.bake import TIME, room_needed, unsized
+from builder.bake.wanted import files
+from engine.catalog import built_in
 from tests.builder.baking import Bake, of, runner, there
-from tests.builder.mirror import FILES, asked, catalog, publish, sha256
+from tests.builder.mirror import FILES, HERE, asked, catalog, publish, sha256
 from tests.storage.servers import Server, file, serving
 
 ALPHA = ("a.pth", "deep/both.pth")
@@ -110,6 +113,26 @@ def test_a_folder_is_a_mirror_in_every_layout_that_a_worker_reads(
     (mirror / place).mkdir(parents=True)
     (mirror / place / "extra.safetensors").write_bytes(FILES["extra.safetensors"])
     assert (bake("extra", "--into", into, "--from", mirror).code, there(into)) == (0, of("extra.safetensors"))
+
+
+def test_a_mirror_is_asked_for_sizes_that_the_catalog_does_not_know(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, web: Server, into: Path
+) -> None:
+    described = catalog(tmp_path / "catalog.toml", HERE, a={"bytes": None, "sha256": "record"}, both={"bytes": None})
+    bake = runner(capsys, described, tmp_path / "lock.json")
+    assert "2 files to come, 600 kB; " in bake("alpha", "--into", into, "--from", web.url("")).err
+    assert "2 files to come, 600 kB; " in bake("alpha", "--into", tmp_path / "again", "--from", into).err
+
+
+def test_a_network_of_unknown_size_is_given_the_room_that_it_probably_takes(tmp_path: Path) -> None:
+    known = built_in().find("seedvr2-7b-fp16")
+    assert known is not None
+    network = replace(known.files[0], bytes=None)
+    model = replace(known, files=(network, *known.files[1:]))
+    wanted = files([model])
+    coming: dict[str, int | None] = {network.key: None}
+    assert room_needed(tmp_path, coming, wanted, converting=False) == 2 * model.parameters
+    assert (unsized(coming, wanted), unsized(dict.fromkeys(wanted), wanted)) == ("", ", and 3 of unknown size")
 
 
 def test_plain_https_needs_no_mirror(

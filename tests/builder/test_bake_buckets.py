@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from engine.storage import gcs
-from tests.builder.baking import Bake, of, there
-from tests.builder.mirror import FILES, SIZE
+from tests.builder.baking import Bake, of, runner, there
+from tests.builder.mirror import FILES, HERE, SIZE, catalog
 from tests.storage.gcs_server import GcsServer
 from tests.storage.s3_server import S3Server, owner, s3_serving
 from tests.storage.servers import serving
@@ -56,6 +56,17 @@ def test_s3_is_a_mirror_and_is_gone_on_with(bake: Bake, bucket: S3Server, into: 
     assert (ran.code, there(into)) == (0, of("a.pth", SHARED))
     ranges = [seen.headers.get("range") for seen in bucket.asked("GET /weights/models/a.pth")]
     assert ranges == {b"": [None], A[:HALF]: [f"bytes={HALF}-"]}.get(left, [f"bytes={HALF}-", None])
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_bucket_is_asked_for_sizes_that_the_catalog_does_not_know(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, bucket: S3Server, google: GcsServer, into: Path, scheme: str
+) -> None:
+    described = catalog(tmp_path / "catalog.toml", HERE, a={"bytes": None}, both={"bytes": None})
+    ran = runner(capsys, described, tmp_path / "lock.json")(
+        "alpha", "--into", into, "--from", f"{scheme}://weights/models"
+    )
+    assert (ran.code, "2 files to come, 600 kB; " in ran.err) == (0, True)
 
 
 def test_an_object_that_is_not_in_the_bucket_is_told(bake: Bake, bucket: S3Server, into: Path) -> None:

@@ -73,7 +73,7 @@ def test_two_bakes_at_once_fetch_each_file_once(
         assert waits.wait(60)
         file(A)(handler, seen)
 
-    web.script("/a.pth", slow)
+    web.faults.append(("GET /a.pth", slow))
     command = ("alpha", "--into", into, "--from", web.url(""))
     said = []
     with started(*command, described=tmp_path / "catalog.toml", lock=lock) as first:

@@ -132,12 +132,14 @@ def test_a_mirror_folder_says_what_it_lacks(bake: Bake, tmp_path: Path, into: Pa
     ]
 
 
+@pytest.mark.parametrize("told", [10**18, None])
 def test_a_disk_that_is_too_small_is_told_before_anything_comes(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, web: Server, into: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, web: Server, into: Path, told: int | None
 ) -> None:
-    described = catalog(tmp_path / "catalog.toml", HERE, a={"bytes": 10**18})
+    described = catalog(tmp_path / "catalog.toml", HERE, a={"bytes": told})
+    web.faults.append(("HEAD /a.pth", answer(200, Content_Length=str(10**18))))
     ran = runner(capsys, described, tmp_path / "lock.json")("alpha", "--into", into, "--from", web.url(""))
-    assert (ran.code, web.seen) == (1, [])
+    assert (ran.code, asked(web, "GET")) == (1, [])
     assert "error 1 of 1: needs 1,000,000 TB, has " in ran.err
     assert f" at {into}; make room, or bake fewer models" in ran.err
 
@@ -163,9 +165,10 @@ def test_a_full_disk_is_told_and_gone_on_with(
     ran = bake("alpha", "--into", small_disk, "--from", web.url(""), "--jobs", "1")
     room = f"no space is left at {small_disk}; what has come stays there, make room and run again to go on"
     assert (ran.code, ran.errors) == (1, [f"{SHARED}: {room}"])
+    assert "2 files to come, 0 bytes, and 2 of unknown size; " in ran.err
     subprocess.run(["mount", "-o", "remount,size=900k", small_disk], check=True)
     web.seen.clear()
-    assert (bake("alpha", "--into", small_disk, "--from", web.url("")).code, len(web.seen)) == (0, 1)
+    assert (bake("alpha", "--into", small_disk, "--from", web.url("")).code, len(asked(web, "GET"))) == (0, 1)
 
 
 def test_a_disk_that_runs_full_under_a_write_is_told(bake: Bake, web: Server, into: Path) -> None:
