@@ -122,6 +122,19 @@ def test_files_that_only_the_manifest_knows_are_held_against_it(models: Path) ->
     assert digest_of(desk(models), FILE).endswith("neither catalog nor manifest knows it")
 
 
+def test_a_shared_file_that_another_models_manifest_knows_is_held_against_that(models: Path) -> None:
+    text = (models / CATALOG).read_text()
+    shared = next(file for file in desk(models).model(None).files if file.name == VAE)
+    (models / CATALOG).write_text(text.replace(f'sha256 = "{shared.sha256}"', 'sha256 = "record"'))
+    entry = {"bytes": shared.bytes, "sha256": "0" * 64, "licence": "MIT"}
+    (models / "manifests").mkdir()
+    (models / "manifests" / "earlier.json").write_text(json.dumps({"model": "earlier", "files": {VAE: entry}}))
+    assert f"not {'0' * 64}; bake the model again" in digest_of(desk(models), VAE)
+    (models / "manifests" / "earlier.json").write_text("{}")
+    told = [each.text for each in digests(desk(models).model(None), (models,)) if each.passed is False]
+    assert [text.startswith(f"{models}/manifests/earlier.json is not a manifest") for text in told] == [True]
+
+
 def desk(models: Path, **settings: Any) -> Desk:
     given = {"models": (MODEL,), "models_dir": (models,), "catalog": (models / CATALOG,), "device": "cpu"}
     return Desk.from_settings(Settings(**{**given, **settings}))
