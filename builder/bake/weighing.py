@@ -72,9 +72,10 @@ class Weighed(Part):
         with naming_a_full_disk():
             self._file.flush()
             os.fsync(self._file.fileno())
-        there = os.fstat(self._file.fileno()).st_size
-        if there != self.size:  # what was weighed went through this process, and where nothing locks others write, too
-            raise WrongBytes(f"sent {self.size:,} bytes and {there:,} are there: another bake writes the same file")
+        sent, there = self.size, os.fstat(self._file.fileno()).st_size
+        if there != sent:  # only what went through this process was weighed, and where nothing locks others write, too
+            self.restart()
+            raise WrongBytes(f"sent {sent:,} bytes and {there:,} are there: another bake writes the same file")
         return super().finish()
 
     def demand_size(self, size: int | None) -> None:
