@@ -13,11 +13,8 @@ import gc
 import json
 import logging
 import math
-import multiprocessing
 import os
 import signal
-import socket
-import stat
 import sys
 import threading
 import time
@@ -25,7 +22,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import cached_property, partial
 from importlib import import_module
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -34,6 +30,7 @@ from engine.jobs.cancel import CancelToken
 from engine.jobs.failures import as_job_error, device_lost
 from engine.jobs.progress import Report, Sender, Sink
 from engine.logs import current_job
+from engine.sdk import end_heartbeat, half_close, jobs_held, post, report_unhealthy
 from engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -166,8 +163,8 @@ class Worker:
 
         def send(report: Report) -> None:
             if not token.is_set:
-                post = asyncio.wait_for(_post(job, report), POST_SECONDS)  # given up for good: it must not come late
-                asyncio.run_coroutine_threadsafe(post, loop).result()
+                posting = asyncio.wait_for(post(job, report), POST_SECONDS)  # given up for good: it must not come late
+                asyncio.run_coroutine_threadsafe(posting, loop).result()
 
         return stack.enter_context(Sender(send))
 
@@ -236,48 +233,6 @@ class Worker:
             with suppress(RuntimeError, OSError):  # likewise, or nobody reads it any more
                 stream.flush()
         os._exit(code)
-
-
-def jobs_held() -> int:
-    """How many jobs the SDK has taken and not yet answered; each is counted until its result was sent."""
-    from runpod.serverless.modules.worker_state import JobsProgress
-
-    return int(JobsProgress().get_job_count())
-
-
-def end_heartbeat() -> None:
-    """End the SDK's process that reports this worker alive."""
-    for child in multiprocessing.active_children():
-        child.kill()
-        child.join(1)
-
-
-def half_close() -> None:
-    """End the sending half of this process's TCP connections: of the polls alone, while no job runs."""
-    with suppress(OSError):  # a system without this folder
-        for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
-            with suppress(OSError):  # closed by now, or a socket that listens
-                if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                    with socket.socket(fileno=os.dup(descriptor)) as connection:
-                        if connection.family != socket.AF_UNIX:
-                            connection.shutdown(socket.SHUT_WR)
-
-
-def report_unhealthy(check: str, reason: str) -> None:
-    """One ping that tells the platform why this worker ends, as the SDK sends it for a check that failed."""
-    with suppress(Exception):  # told or not, the worker ends
-        from runpod.serverless.modules.rp_fitness import _report_unhealthy
-
-        _report_unhealthy(check, reason)
-
-
-async def _post(job: dict[str, Any], report: Report) -> None:
-    """One progress report by the SDK's own way of sending."""
-    from runpod.http_client import AsyncClientSession
-    from runpod.serverless.modules.rp_http import send_result
-
-    async with AsyncClientSession() as session:
-        await send_result(session, {"status": "IN_PROGRESS", "output": report}, job)
 
 
 def fit_to_send(reply: Reply) -> Reply:

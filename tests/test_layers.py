@@ -33,8 +33,9 @@ ALLOWED: dict[str, set[str]] = {
     "media": set(),
     "storage": set(),
     "jobs": {"pipelines", "media", "storage", "residency"},
-    "worker": {"jobs"},
-    "handler": {"worker"},
+    "sdk": set(),
+    "worker": {"jobs", "sdk"},
+    "handler": {"worker", "sdk"},
 }
 # Which layers alone may know a library, even inside a function.
 KNOWN_TO: dict[str, set[str]] = {
@@ -46,7 +47,7 @@ KNOWN_TO: dict[str, set[str]] = {
     "botocore": {"storage"},
     "google": {"storage"},
     "requests": {"storage"},
-    "runpod": {"worker", "handler"},
+    "runpod": {"sdk"},
 }
 # The contract's modules are read by a caller's tools: pydantic and nothing heavier.
 LIGHT = ("engine.jobs.requests", "engine.jobs.schema", "engine.jobs.sizes", "engine.errors", "engine.settings")

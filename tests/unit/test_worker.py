@@ -20,7 +20,7 @@ from runpod.serverless.modules.rp_scale import JobScaler
 from runpod.serverless.modules.worker_state import JobsProgress
 
 import handler
-from engine import worker
+from engine import sdk, worker
 from engine.errors import Internal
 from engine.settings import Settings, complaint
 from engine.worker import Worker
@@ -50,7 +50,7 @@ def test_a_report_that_hangs_is_given_up_for_good(monkeypatch: pytest.MonkeyPatc
 
     slot = Worker(ON_PLATFORM)
     monkeypatch.setattr(worker, "POST_SECONDS", 0.05)
-    monkeypatch.setattr(worker, "_post", hang)
+    monkeypatch.setattr(worker, "post", hang)
     monkeypatch.setattr(slot, "_run", run)
     asyncio.run(main())
     assert order == ["given up", "result"]
@@ -124,7 +124,7 @@ def test_a_job_that_comes_as_the_poll_is_broken_off_is_answered_before_the_worke
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_a_job_that_is_cancelled_before_it_began_is_stopped_and_given_back(turns: int) -> None:
-    handler.import_runpod()
+    sdk.import_runpod()
     held, began = JobsProgress(), list[str]()
 
     async def work(session: object, config: object, job: dict[str, Any]) -> None:
@@ -169,15 +169,16 @@ def test_a_signal_amid_a_write_still_ends_the_worker(monkeypatch: pytest.MonkeyP
 
 def test_an_operator_may_have_the_sdk_s_own_checks_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {**os.environ, "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "false"})
-    handler.import_runpod()
+    sdk.import_runpod()
     assert os.environ["RUNPOD_SKIP_GPU_CHECK"] == "true"
     assert os.environ["RUNPOD_SKIP_AUTO_SYSTEM_CHECKS"] == "false"
 
 
 def test_what_the_sdk_has_no_use_for_is_imported_when_it_is_used() -> None:
     script = """
-import sys, handler
-handler.import_runpod()
+import sys
+from engine import sdk
+sdk.import_runpod()
 assert "paramiko.transport" not in sys.modules
 from runpod.cli.utils import ssh_cmd
 assert "paramiko.transport" not in sys.modules
