@@ -54,6 +54,11 @@ variable "RUN_AS" {
   default = "root"
 }
 
+# All of Real-ESRGAN, as MODELS names them: it takes no families, and the first is the default.
+variable "REALESRGAN" {
+  default = "realesr-general-x4v3,realesr-animevideov3,RealESRGAN_x4plus,RealESRGAN_x2plus,RealESRGAN_x4plus_anime_6B,RealESRNet_x4plus,RealESRGANv2-animevideo-xsx2,RealESRGANv2-animevideo-xsx4"
+}
+
 function "tag" {
   params = [name]
   result = ["${REPOSITORY}:${VERSION}-${name}"]
@@ -130,7 +135,7 @@ target "realesrgan" {
   tags     = tag("realesrgan")
   args = {
     MODEL_1 = "realesrgan"
-    MODELS  = "realesr-animevideov3,realesr-general-x4v3,RealESRGAN_x4plus,RealESRGAN_x2plus,RealESRGAN_x4plus_anime_6B,RealESRNet_x4plus,RealESRGANv2-animevideo-xsx2,RealESRGANv2-animevideo-xsx4,bundled"
+    MODELS  = "${REALESRGAN},bundled"
   }
 }
 
@@ -146,6 +151,6 @@ target "all-in-one" {
     MODEL_4 = "seedvr2-7b-sharp-fp8"
     MODEL_5 = "wan21-t2v-14b-fp8"
     MODEL_6 = "wan21-i2v-480p-fp8"
-    MODELS  = "seedvr2-3b-fp8,seedvr2-7b-fp8,seedvr2-7b-sharp-fp8,wan21-t2v-14b-fp8,wan21-i2v-480p-fp8,realesr-animevideov3,realesr-general-x4v3,RealESRGAN_x4plus,RealESRGAN_x2plus,RealESRGAN_x4plus_anime_6B,RealESRNet_x4plus,RealESRGANv2-animevideo-xsx2,RealESRGANv2-animevideo-xsx4,bundled"
+    MODELS  = "seedvr2-3b-fp8,seedvr2-7b-fp8,seedvr2-7b-sharp-fp8,wan21-t2v-14b-fp8,wan21-i2v-480p-fp8,${REALESRGAN},bundled"
   }
 }

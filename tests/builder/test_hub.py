@@ -14,6 +14,7 @@ from engine.jobs.desk import Desk
 from engine.jobs.run import run
 from engine.settings import Settings
 from tests.builder.dockerfile import ROOT, arguments, read
+from tests.builder.test_image_targets import BESIDES_WEIGHTS, TARGETS, weight_bytes
 
 HUB = json.loads((ROOT / ".runpod" / "hub.json").read_text("utf-8"))
 TESTS = json.loads((ROOT / ".runpod" / "tests.json").read_text("utf-8"))
@@ -69,6 +70,15 @@ def test_a_preset_says_whether_the_image_holds_its_models() -> None:
     for preset in HUB["config"]["presets"]:
         inside = set(preset["defaults"]["MODELS"].split(",")) <= held
         assert preset["name"].endswith("(in the image)" if inside else "(network volume)")
+
+
+def test_a_preset_of_real_esrgan_offers_what_the_image_of_that_name_does() -> None:
+    [preset] = [each["defaults"] for each in HUB["config"]["presets"] if "Real-ESRGAN" in each["name"]]
+    assert preset["MODELS"] == TARGETS["realesrgan"]["args"]["MODELS"]
+
+
+def test_the_disk_holds_the_image_and_as_much_for_jobs_as_the_pages_say() -> None:
+    assert weight_bytes("seedvr2-3b-fp8") + BESIDES_WEIGHTS + 20e9 <= HUB["config"]["containerDiskInGb"] * 1e9
 
 
 def test_hosts_have_a_driver_for_the_images_torch() -> None:
