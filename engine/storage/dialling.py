@@ -18,7 +18,6 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util.connection import create_connection
 
 from engine.storage.addresses import Guard
-from engine.version import VERSION
 
 TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds of silence
 _BLOCK = 1 << 18  # bytes handed to the socket at a time when a body is sent
@@ -29,7 +28,7 @@ def session(guard: Guard) -> requests.Session:
     made = requests.Session()
     made.trust_env = False
     made.verify = certificate_authorities()
-    made.headers["User-Agent"] = f"restoration-worker/{VERSION}"
+    made.headers["User-Agent"] = "restoration-worker"
     made.headers["Accept-Encoding"] = "identity"
     for scheme in ("http://", "https://"):
         made.mount(scheme, _GuardedAdapter(guard))

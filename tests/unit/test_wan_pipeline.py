@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.errors import Internal, InvalidInput, OutOfMemory, Problem
+from engine.errors import Cancelled, Internal, InvalidInput, OutOfMemory, Problem
 from engine.frames import RGB24, Frame, Raster
 from engine.pipelines.generator import Source
-from engine.pipelines.protocol import UNWATCHED
+from engine.pipelines.protocol import UNWATCHED, Unwatched
 from engine.pipelines.wan.networks import Networks
 from engine.pipelines.wan.options import LoraFile, WanOptions
 from engine.pipelines.wan.pipeline import Wan
@@ -65,11 +65,12 @@ class Golden:
         if any(lora.name == "of another model" for lora in loras):
             raise InvalidInput([Problem("loras", "does not fit")])
 
-        def load(place: torch.device) -> Any:
+        def load(place: torch.device, arrived: Any) -> Any:
             assert self.old() is None, "two transformers would be in memory"
             self.built.append(loras)
             if self.fails:
                 raise self.fails.pop()
+            arrived(1)
             dit = by_rule(config_of(self.told["dit"]))
             dit.prepare(place)
             self.old = ref(dit)
@@ -324,6 +325,19 @@ def test_a_change_of_loras_that_breaks_off_is_made_up_for_by_the_next_job(golden
     with pytest.raises(OSError, match="the disk"):
         golden.made(steps=1, loras=(LoraFile("fast", Path("fast.safetensors"), 1.0),))
     assert_within_a_code(video(golden.made()), wanted(golden, "unipc_video"))
+
+
+def test_a_change_of_loras_stops_with_its_job(golden: Golden) -> None:
+    class Stopped(Unwatched):
+        def check(self) -> None:
+            if golden.built:
+                raise Cancelled("the job was cancelled")
+
+    lora = LoraFile("fast", Path("fast.safetensors"), 1.0)
+    with pytest.raises(Cancelled):
+        golden.made(watch=Stopped(), steps=1, loras=(lora,))
+    golden.made(steps=1, loras=(lora,))
+    assert golden.built == [(lora,), (lora,)]
 
 
 def test_a_picture_that_was_encoded_by_tiles_is_encoded_anew_where_there_is_room(

@@ -146,7 +146,7 @@ class Transformer:
     def with_loras(self, loras: Sequence[LoraFile]) -> partial[WanDiT]:
         """What loads the network, with these merged into it, at some place. Raises InvalidInput, CheckpointMismatch.
 
-        It takes the place and, where that is of interest, an `Arrived`.
+        It takes the place and an `Arrived`.
         """
         with torch.device("meta"):
             shapes = {key: tensor.shape for key, tensor in WanDiT(self.checkpoint.config).state_dict().items()}
@@ -157,7 +157,7 @@ class Transformer:
         self,
         changes: Sequence[tuple[Mapping[str, Delta], float]],
         place: torch.device,
-        arrived: Arrived = lambda nbytes: None,
+        arrived: Arrived,
     ) -> WanDiT:
         net, dtype = _bare(WanDiT, self.checkpoint, self.source), self.dtype
         load_weights(net, self.weights, self.source, device=place, dtype=dtype, wide=names.stays_wide, arrived=arrived)

@@ -44,7 +44,7 @@ WARM_EDGE, WARM_FRAMES, WARM_STEPS = 64, 5, 2
 
 R = TypeVar("R")
 Loras = tuple[LoraFile, ...]
-Load = Callable[[torch.device], WanDiT]
+Load = Callable[[torch.device, Callable[[int], None]], WanDiT]  # where to; what hears of the bytes that are in
 """Puts the transformer onto a device, from which it may come to the one it works on."""
 log = logging.getLogger(__name__)
 
@@ -170,15 +170,19 @@ class Wan:
         """
         if loras == self._loras:
             return
+
+        def arrived(nbytes: int) -> None:
+            watch.check()
+
         with self._phase("load", watch):
             load, device = self._build(loras), self.networks.device
             self._loras = None  # where it breaks off from here on, the next call begins anew
             self.networks.give_up()
             release(device)
-            dit = unless_out_of_memory(lambda: load(device))
+            dit = unless_out_of_memory(lambda: load(device, arrived))
             if dit is None:
                 release(device)
-                dit = unless_out_of_memory(lambda: load(torch.device("cpu")))
+                dit = unless_out_of_memory(lambda: load(torch.device("cpu"), arrived))
             if dit is None:
                 raise OutOfMemory("the transformer with these LoRAs does not fit into this worker's memory")
             self.networks.take(dit)
