@@ -5,7 +5,7 @@
 #   docker build -t worker:0.1.0 .         the same as RunPod makes of this repository, which gives no arguments:
 #                                          SeedVR2 3B in fp8 and the bundled model, for a GPU
 #
-# BASE_IMAGE    Debian bookworm, Ubuntu 24.04 (noble) or what stands on them, such as nvidia/cuda:13.0.1-base-ubuntu24.04:
+# BASE_IMAGE    Debian bookworm, Ubuntu 24.04 (noble) or what stands on one, as nvidia/cuda:13.0.1-base-ubuntu24.04 does:
 #               their Python is installed if it is missing. The locks have wheels for 3.11 and 3.12, and an image with
 #               any other is not built. Pin it by digest in a release (`docker buildx imagetools inspect IMAGE`).
 # TORCH_INDEX   whose wheels: they carry CUDA's libraries, the host its driver. Of torch 2.13, cu130 runs on sm_75 to
@@ -68,8 +68,8 @@ COPY builder/requirements.txt builder/requirements-bake.txt /opt/
 RUN pip install --no-cache-dir --require-hashes -r /opt/requirements.txt -r /opt/requirements-bake.txt
 RUN pip install --no-cache-dir ${TORCH} ${TORCH_INDEX:+--index-url ${TORCH_INDEX}}
 
-# What a bake imports and reads, and no more of the code: a change of these files, of their packages, of the base or of an
-# argument that a stage declares fetches weights again, a change of anything else does not.
+# What a bake imports and reads, and no more of the code: a change of these files, of their packages, of the base or of
+# an argument that a stage declares fetches weights again, a change of anything else does not.
 FROM base AS fetch
 ENV PATH=/opt/fetch/bin:$PATH
 RUN python3 -m venv /opt/fetch
@@ -80,8 +80,7 @@ COPY catalogs ./catalogs
 COPY builder/__init__.py builder/fetch.sh ./builder/
 COPY builder/bake ./builder/bake
 COPY engine/__init__.py engine/amounts.py engine/catalog.lock.json engine/catalog.py engine/catalog.toml \
-     engine/entries.py engine/errors.py engine/locating.py engine/manifests.py engine/settings.py engine/version.py \
-     ./engine/
+     engine/entries.py engine/errors.py engine/locating.py engine/manifests.py engine/settings.py ./engine/
 COPY engine/data/bundled-x2.safetensors ./engine/data/
 COPY engine/storage/__init__.py engine/storage/addresses.py engine/storage/buckets.py engine/storage/dialling.py \
      engine/storage/disk.py engine/storage/gcs.py engine/storage/hooks.py engine/storage/http.py \
