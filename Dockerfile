@@ -5,7 +5,7 @@
 #   docker build -t worker:0.1.0 .         the same as RunPod makes of this repository, which gives no arguments:
 #                                          SeedVR2 3B in fp8 and the bundled model, for a GPU
 #
-# BASE_IMAGE    Debian bookworm, Ubuntu 24.04 (noble) or what stands on one, as nvidia/cuda:13.0.1-base-ubuntu24.04 does:
+# BASE_IMAGE    Debian bookworm, Ubuntu 24.04 (noble) or an image of one, such as nvidia/cuda:13.0.1-base-ubuntu24.04:
 #               their Python is installed if it is missing. The locks have wheels for 3.11 and 3.12, and an image with
 #               any other is not built. Pin it by digest in a release (`docker buildx imagetools inspect IMAGE`).
 # TORCH_INDEX   whose wheels: they carry CUDA's libraries, the host its driver. Of torch 2.13, cu130 runs on sm_75 to
