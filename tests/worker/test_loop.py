@@ -54,7 +54,7 @@ def test_a_bad_job_fails_with_a_sentence_and_the_next_one_is_fine(bench: Bench) 
 
 def test_progress_rises_and_ends_before_the_result(bench: Bench) -> None:
     bench.start()
-    job = bench.submit(source=bench.clip(frames=400, size=(160, 120)), preset="ultrafast")
+    job = bench.submit(source=bench.clip(frames=300, size=(160, 120)), preset="ultrafast")
     assert bench.done(job)["status"] == "COMPLETED"
     reports = bench.platform.jobs[job].progress
     percents = [report["progress"] for report in reports]
@@ -65,13 +65,13 @@ def test_progress_rises_and_ends_before_the_result(bench: Bench) -> None:
         entry["t"]
         for entry in bench.platform.requests("job-done")
         if json.loads(entry["body"]).get("status") == "IN_PROGRESS"
-    ]
-    assert all(later - earlier > 1.8 for earlier, later in pairwise(times))
+    ]  # as they came, which may be later than they were sent, two seconds apart
+    assert all(later - earlier > 1 for earlier, later in pairwise(times))
 
 
 def test_a_cancelled_job_stops_before_the_next_one_starts(bench: Bench) -> None:
     bench.start()
-    long = bench.submit(source=bench.clip("long.mp4", frames=3000, size=(320, 240)), preset="ultrafast")
+    long = bench.submit(source=bench.clip("long.mp4", frames=1500, size=(320, 240)), preset="ultrafast")
     following = bench.submit(source=bench.clip())
     until(lambda: bench.frames_done(long) > 0)
     bench.platform.cancel(long)
@@ -99,6 +99,7 @@ def test_a_platform_that_fails_at_once_is_not_asked_without_a_pause(bench: Bench
 
 
 def test_an_idle_worker_leaves_at_once_and_its_queue_is_untouched(bench: Bench) -> None:
+    bench.platform.take_wait = 60  # seconds, which a poll takes that nobody breaks off
     worker = bench.start()
     assert bench.done(bench.submit(action="info"))["status"] == "COMPLETED"
     polls = bench.takes()
@@ -106,7 +107,7 @@ def test_an_idle_worker_leaves_at_once_and_its_queue_is_untouched(bench: Bench) 
     worker.send_signal(signal.SIGTERM)
     began = time.monotonic()
     assert worker.wait(60) == 0
-    assert time.monotonic() - began < 4  # a poll that nobody breaks off takes five
+    assert time.monotonic() - began < 10
     job = bench.submit(action="info")
     assert bench.platform.status(job)["status"] == "IN_QUEUE"
 
@@ -118,7 +119,7 @@ def test_a_job_that_comes_with_the_signal_is_either_run_or_left_in_the_queue(ben
     worker.send_signal(signal.SIGTERM)
     time.sleep(milliseconds / 1000)
     job = bench.submit(action="info")
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert bench.platform.status(job)["status"] in ("IN_QUEUE", "COMPLETED")
 
 
@@ -137,7 +138,7 @@ def test_a_job_that_was_sent_before_the_signal_is_run(bench: Bench, monkeypatch:
     job = bench.submit(action="info")
     until(lambda: bench.platform.status(job)["status"] == "IN_PROGRESS")
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert bench.platform.status(job)["status"] == "COMPLETED"
 
 
@@ -156,7 +157,7 @@ def test_a_poll_that_is_hung_up_on_is_not_put_again(bench: Bench, monkeypatch: p
     until(lambda: bench.takes() > 1 or worker.poll() is not None)
     time.sleep(0.3)
     job = bench.submit(action="info")
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert bench.platform.status(job)["status"] == "IN_QUEUE"
 
 
@@ -167,31 +168,35 @@ def test_a_busy_worker_finishes_its_job_before_it_leaves(bench: Bench) -> None:
     until(lambda: bench.frames_done(job) > 0)
     worker.send_signal(signal.SIGTERM)
     assert bench.done(job)["status"] == "COMPLETED"
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert bench.platform.status(waiting)["status"] == "IN_QUEUE"
+
+
+def silent(bench: Bench) -> bool:
+    """Whether no ping comes, but one that was under way, for two intervals of the heartbeat."""
+    time.sleep(0.5)
+    before = len(bench.platform.requests("ping"))
+    time.sleep(2.5)
+    return len(bench.platform.requests("ping")) == before
 
 
 def test_the_heartbeat_beats_during_a_job_and_dies_with_the_worker(bench: Bench) -> None:
     worker = bench.start()
-    job = bench.submit(source=bench.clip("long.mp4", frames=600, size=(160, 120)), preset="ultrafast")
+    job = bench.submit(source=bench.clip("long.mp4", frames=200, size=(160, 120)), preset="ultrafast")
     assert bench.done(job)["status"] == "COMPLETED"
     beats = [entry for entry in bench.platform.requests("ping") if entry["query"].get("job_id") == job]
     assert beats
     worker.send_signal(signal.SIGTERM)
-    worker.wait(10)
-    after = len(bench.platform.requests("ping"))
-    time.sleep(2.5)  # two intervals of the heartbeat
-    assert len(bench.platform.requests("ping")) == after
+    worker.wait(60)
+    assert silent(bench)
 
 
 def test_the_heartbeat_of_a_killed_worker_ends(bench: Bench) -> None:
     worker = bench.start()
     until(lambda: bool(bench.platform.requests("ping")))
     worker.kill()
-    worker.wait(10)
-    after = len(bench.platform.requests("ping"))
-    time.sleep(2.5)  # two intervals of the heartbeat
-    assert len(bench.platform.requests("ping")) == after
+    worker.wait(60)
+    assert silent(bench)
 
 
 def test_a_lost_device_answers_the_job_and_takes_no_other(bench: Bench) -> None:
@@ -201,5 +206,5 @@ def test_a_lost_device_answers_the_job_and_takes_no_other(bench: Bench) -> None:
     view = bench.done(job)
     assert view["error"].startswith("INTERNAL: the worker's GPU failed")
     assert bench.platform.jobs[job].stop_pod
-    assert worker.wait(10) == 1
+    assert worker.wait(60) == 1
     assert bench.platform.status(waiting)["status"] == "IN_QUEUE"
