@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from engine.errors import Cancelled
@@ -27,8 +27,10 @@ def together(
             raise Cancelled("the bake was stopped")
 
     pool = ThreadPoolExecutor(jobs)
-    under_way = {key: pool.submit(task, key, check) for key in keys}
+    under_way: dict[str, Future[R]] = {}
     try:
+        for key in keys:
+            under_way[key] = pool.submit(task, key, check)
         for each in wait(under_way.values(), return_when=FIRST_EXCEPTION).done:
             each.result()
     except BaseException:
