@@ -56,7 +56,7 @@ variable "RUN_AS" {
 
 # All of Real-ESRGAN, as MODELS names them: it takes no families, and the first is the default.
 variable "REALESRGAN" {
-  default = "realesr-general-x4v3,realesr-animevideov3,RealESRGAN_x4plus,RealESRGAN_x2plus,RealESRGAN_x4plus_anime_6B,RealESRNet_x4plus,RealESRGANv2-animevideo-xsx2,RealESRGANv2-animevideo-xsx4"
+  default = "realesr-animevideov3,realesr-general-x4v3,RealESRGAN_x4plus,RealESRGAN_x2plus,RealESRGAN_x4plus_anime_6B,RealESRNet_x4plus,RealESRGANv2-animevideo-xsx2,RealESRGANv2-animevideo-xsx4"
 }
 
 function "tag" {
