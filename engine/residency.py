@@ -163,7 +163,8 @@ class Residency(Generic[K, P]):
         with self._lock:
             if not self._users:
                 gone, freed = self.offload()
-                log.info("idle for %g s: dropped %s, %d MB", self._settings.gpu_idle_timeout, gone, freed // MIB)
+                names = ", ".join(map(str, gone))
+                log.info("idle for %g s: dropped %s, %d MB", self._settings.gpu_idle_timeout, names, freed // MIB)
 
 
 def free_host_bytes() -> int:

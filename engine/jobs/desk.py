@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import eq
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from engine.catalog import FAMILIES as FAMILY_NAMES
 from engine.catalog import Catalog, Model, Task, built_in, locate
@@ -40,8 +40,19 @@ LOGGED = 5.0  # seconds between lines that tell how far the worker's start is
 AT_ONCE = 2.0  # seconds: a first job that comes so soon has been waiting for the worker
 log = logging.getLogger(__name__)
 
-Loaded = tuple[str, float | None]
-"""A pipeline in memory: the model's name and, where that mixes two checkpoints, by what strength."""
+
+class Loaded(NamedTuple):
+    """A pipeline in memory: the model's name and, where that mixes two checkpoints, by what strength."""
+
+    name: str
+    strength: float | None
+
+    @classmethod
+    def of(cls, setup: Setup) -> "Loaded":
+        return cls(setup.model.name, setup.denoise_strength)
+
+    def __str__(self) -> str:
+        return self.name if self.strength is None else f"{self.name} at denoise_strength {self.strength:g}"
 
 
 @dataclass
@@ -152,9 +163,9 @@ class Desk:
 
     @contextmanager
     def _use(self, setup: Setup, check: Check, progress: Progress) -> Iterator[Pipeline]:
-        key = (setup.model.name, setup.denoise_strength)
+        key = Loaded.of(setup)
         if not self.residency.holds(key):  # one mix at a time
-            self.residency.offload(lambda other: other[0] == setup.model.name)
+            self.residency.offload(lambda other: other.name == setup.model.name)
         held_bytes = partial(self.family(setup.model).held_bytes, setup)
         loading = replace(setup, check=check, progress=progress)  # apart, lest the job be kept as long as the pipeline
         with self.residency.use(key, lambda: self._timed_load(loading), held_bytes) as pipeline:
@@ -191,7 +202,7 @@ class Desk:
     def estimate_generation(self, model: Model, request: GenerateRequest, source: Raster | None) -> Estimate:
         """What a settled request would take. LoRAs, which are merged, change nothing of that."""
         family, setup = self.generating(model), self._setup(model)
-        loaded = cast("Generator[Any] | None", self.residency.get((model.name, setup.denoise_strength)))
+        loaded = cast("Generator[Any] | None", self.residency.get(Loaded.of(setup)))
         free = self.residency.free_bytes() + (loaded.here_bytes if loaded else 0)
         return family.estimate(setup, source, family.options(request, (), free))
 
@@ -267,7 +278,7 @@ class Desk:
             if self.residency.free_bytes() >= needed:
                 return
             self.residency.offload(partial(eq, key))
-            log.info("dropped %s to make room for %s, %d MB", key[0], model.name, needed // MIB)
+            log.info("dropped %s to make room for %s, %d MB", key, model.name, needed // MIB)
 
     def dtype(self, model: Model) -> "torch.dtype":
         """The arithmetic that DTYPE asks for; `auto` is what the model's family does well on this device."""
