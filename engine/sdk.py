@@ -4,12 +4,15 @@ Where it would lose a job, its parts are replaced: `_persevere` and `_heed_early
 """
 
 import asyncio
+import ctypes
 import multiprocessing
 import os
+import signal
 import socket
 import stat
 import sys
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +25,7 @@ SDK_DEFAULTS = {
     "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
     "RUNPOD_SKIP_GPU_CHECK": "true",
 }
+PR_SET_PDEATHSIG = 1  # of prctl(2): what a child is sent when its parent ends
 
 
 class Later(ModuleType):
@@ -75,8 +79,13 @@ def report_unhealthy(check: str, reason: str) -> None:
         _report_unhealthy(check, reason)
 
 
+def bind_heartbeat() -> None:
+    """Have the SDK's process that reports this worker alive, which it forks, end with it, though this one be killed."""
+    os.register_at_fork(after_in_child=partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGKILL))
+
+
 def end_heartbeat() -> None:
-    """End the SDK's process that reports this worker alive."""
+    """End that process now."""
     for child in multiprocessing.active_children():
         child.kill()
         child.join(1)

@@ -8,7 +8,6 @@ once, so the coroutine waits for the engine to let go.
 """
 
 import asyncio
-import ctypes
 import gc
 import json
 import logging
@@ -20,7 +19,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -30,7 +29,7 @@ from engine.jobs.cancel import CancelToken
 from engine.jobs.failures import as_job_error, device_lost
 from engine.jobs.progress import Report, Sender, Sink
 from engine.logs import current_job
-from engine.sdk import end_heartbeat, half_close, jobs_held, post, report_unhealthy
+from engine.sdk import bind_heartbeat, end_heartbeat, half_close, jobs_held, post, report_unhealthy
 from engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ MAX_REPLY_BYTES = 1_000_000
 POST_SECONDS = 10  # a report that hangs may hold up the result for so long
 POLL_SECONDS = 1  # that a platform may take to end a poll that nobody waits for
 POLL_INTERVAL = 0.5  # s from one poll to the next; the SDK asks a platform that fails 500 times a second
-PR_SET_PDEATHSIG = 1  # of prctl(2): what a child is sent when its parent ends, though it be killed
 Reply = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -73,7 +71,7 @@ class Worker:
     def begin(self) -> None:
         """Start the engine; to be called in the main thread, before the SDK is imported."""
         signal.signal(signal.SIGTERM, self._on_signal)  # which the kernel keeps from a container's first process else
-        os.register_at_fork(after_in_child=partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGKILL))
+        bind_heartbeat()
         gc.disable()  # which would look through all that is being imported, again and again: a tenth of the start
         self._start = self._engine.submit(self._prepare)
         self._engine.submit(self._finish)

@@ -16,6 +16,9 @@ from engine.weights.reading import Reader
 from engine.weights.scaled import fold_scales
 from engine.weights.stored import FP8, Stored
 
+Arrived = Callable[[int], None]
+"""Told the bytes of each tensor that is in; what it raises ends the loading."""
+
 _SHOWN = 5  # names of each kind in a message
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _BRACE = b"{"  # after the eight bytes of a safetensors header's length, whatever those are
@@ -80,7 +83,7 @@ def load_weights(
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
     wide: Callable[[str], bool] = lambda name: False,
-    arrived: Callable[[int], None] = lambda nbytes: None,
+    arrived: Arrived = lambda nbytes: None,
 ) -> None:
     """Give `model`, built on `meta`, its tensors: on `device`, numbers in `dtype`. Raises CheckpointMismatch, OSError.
 

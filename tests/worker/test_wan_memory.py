@@ -19,19 +19,19 @@ from tests.worker.tiny import T2V, UNPOOLED, environment, offering
 SHORT, LONG = 50, 250  # frames
 EDGE = 64
 SOURCE = (320, 240)  # so large that frames which are kept show: the 200 more are 46 MB as decoded
-NOISE = 6  # MB that the kernel's mark may move by for reasons of the allocator's
+NOISE = 4  # MB that the kernel's mark may move by for reasons of the allocator's
 
 
 def grown_mb(bench: Bench, **fields: Any) -> int:
     """What a job of LONG frames takes more than one of SHORT ones did before it, in the same process."""
     peaks = []
-    for frames in (SHORT, LONG):
+    for frames in (SHORT, SHORT, LONG):  # the first pays what a process pays once
         given = {"prompt": "a cat", "size": f"{EDGE}*{EDGE}", "steps": 1, "guidance": 1, "preset": "ultrafast"}
         done = bench.done(bench.submit(**{**given, "frames": frames, **fields}), timeout=240)
         assert done["status"] == "COMPLETED" and done["output"]["output"]["frames"] == frames, done
         peaks.append(int(done["output"]["metrics"]["peak_rss_mb"]))
-    print(f"peak memory: {SHORT} frames {peaks[0]} MB, {LONG} frames {peaks[1]} MB")
-    return peaks[1] - peaks[0]
+    print(f"peak memory: {SHORT} frames {peaks[1]} MB, {LONG} frames {peaks[2]} MB")
+    return peaks[2] - peaks[1]
 
 
 def test_five_times_as_many_frames_take_no_more_than_their_latents(bench: Bench, checkpoints: Path) -> None:

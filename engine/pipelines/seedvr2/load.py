@@ -1,6 +1,6 @@
 """Published files -> a pipeline. Which network a file holds is read from its names and shapes alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from engine.models.seedvr2.vae_config import VAE
 from engine.notes import Note
 from engine.pipelines.seedvr2.networks import Networks
 from engine.pipelines.seedvr2.pipeline import SeedVR2
-from engine.weights.load import CheckpointMismatch, demand_match, load_weights, open_weights, read_weights
+from engine.weights.load import Arrived, CheckpointMismatch, demand_match, load_weights, open_weights, read_weights
 from engine.weights.packed import unpack_once
 from engine.weights.stored import Stored
 
@@ -34,7 +34,7 @@ def load_seedvr2(
     *,
     device: torch.device,
     dtype: torch.dtype,
-    arrived: Callable[[int], None] = lambda nbytes: None,
+    arrived: Arrived = lambda nbytes: None,
 ) -> SeedVR2:
     """Both networks on the device, ready to run. `positive`: the prompt's embedding, for files that carry none.
 
@@ -79,7 +79,7 @@ def _transformer(
     path: Path,
     device: torch.device,
     dtype: torch.dtype,
-    arrived: Callable[[int], None],
+    arrived: Arrived,
 ) -> DiT3B | DiT7B:
     net = _bare_transformer(checkpoint, path)
     load_weights(net, checkpoint.weights, path.name, device=device, dtype=dtype, arrived=arrived)
@@ -97,7 +97,7 @@ def _bare_transformer(checkpoint: Checkpoint[Stored], path: Path) -> DiT3B | DiT
     return net
 
 
-def _autoencoder(path: Path, device: torch.device, dtype: torch.dtype, arrived: Callable[[int], None]) -> VideoVAE:
+def _autoencoder(path: Path, device: torch.device, dtype: torch.dtype, arrived: Arrived) -> VideoVAE:
     net, weights = _bare_autoencoder(path)
     load_weights(net, weights, path.name, device=device, dtype=dtype, arrived=arrived)
     net.eval().requires_grad_(False).prepare()

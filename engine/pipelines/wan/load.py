@@ -24,13 +24,10 @@ from engine.pipelines.wan.networks import Networks
 from engine.pipelines.wan.options import LoraFile
 from engine.pipelines.wan.pipeline import Wan
 from engine.pipelines.wan.prompts import Tokenizer
-from engine.weights.load import CheckpointMismatch, demand_match, load_weights, open_all, open_weights
+from engine.weights.load import Arrived, CheckpointMismatch, demand_match, load_weights, open_all, open_weights
 from engine.weights.lora import Delta, LoraMismatch, apply_loras, read_lora
 from engine.weights.packed import PackedLinear, unpack_once
 from engine.weights.stored import Stored
-
-Arrived = Callable[[int], None]
-"""Told the bytes of each tensor that is in; what it raises ends the loading."""
 
 HEADROOM = 2 * 2**30  # bytes of the device that stay free for work when networks are loaded
 Files = Mapping[str, Sequence[Path]]

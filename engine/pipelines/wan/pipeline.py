@@ -38,13 +38,14 @@ from engine.pipelines.wan.sampling import Denoiser, draw_noise
 from engine.pipelines.wan.schedules import Schedule, schedule
 from engine.pipelines.wan.solvers import solver
 from engine.pipelines.wan.windows import remark
+from engine.weights.load import Arrived
 
 REMEMBERED = 2**28  # bytes of prompts' rows, and as many of pictures
 WARM_EDGE, WARM_FRAMES, WARM_STEPS = 64, 5, 2
 
 R = TypeVar("R")
 Loras = tuple[LoraFile, ...]
-Load = Callable[[torch.device, Callable[[int], None]], WanDiT]  # where to; what hears of the bytes that are in
+Load = Callable[[torch.device, Arrived], WanDiT]
 """Puts the transformer onto a device, from which it may come to the one it works on."""
 log = logging.getLogger(__name__)
 
